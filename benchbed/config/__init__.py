@@ -1,0 +1,17 @@
+"""YAML files with positions: every mistake at once, each with file, line, dotted key and nearest valid name."""
+
+from benchbed.config.document import Document, dotted, read_document
+from benchbed.config.schema import Names, Schema, canonical, check, fingerprint, load, problem_at
+
+__all__ = [
+    "Document",
+    "Names",
+    "Schema",
+    "canonical",
+    "check",
+    "dotted",
+    "fingerprint",
+    "load",
+    "problem_at",
+    "read_document",
+]

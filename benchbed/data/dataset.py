@@ -1,0 +1,153 @@
+"""What training and evaluation see of the data: plain arrays, no files.
+
+Item numbers here are *model indices* of one split: 0 is padding (and any item outside the candidates), 1..n_items are the
+candidates, ordered by falling number of training events. User numbers are indices into the prepared dataset's ``users.parquet``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of different lengths, stored end to end.
+
+    Attributes
+    ----------
+    values
+        All values, row after row.
+    offsets
+        Row ``r`` is ``values[offsets[r]:offsets[r + 1]]``; length is the number of rows + 1.
+
+    Examples
+    --------
+    >>> rows = Ragged.of([[3, 4], [], [5]])
+    >>> [rows[r].tolist() for r in range(len(rows))]
+    [[3, 4], [], [5]]
+    """
+
+    values: IntArray
+    offsets: IntArray
+
+    @classmethod
+    def of(cls, rows: list[list[int]]) -> Ragged:
+        lengths = np.array([len(r) for r in rows], dtype=np.int64)
+        values = np.array([v for r in rows for v in r], dtype=np.int64)
+        return cls(values, np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> IntArray:
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+    @property
+    def lengths(self) -> IntArray:
+        return np.diff(self.offsets)
+
+    @property
+    def row_of_value(self) -> IntArray:
+        """The row of every value."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
+
+    def take(self, rows: IntArray) -> Ragged:
+        """The given rows, in the given order."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        index = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Ragged(self.values[index], offsets)
+
+    def keep(self, mask: NDArray[np.bool_]) -> Ragged:
+        """The same rows with only the values where ``mask`` (one flag a value) is true."""
+        counts = np.concatenate([np.zeros(1, np.int64), np.cumsum(mask)])
+        return Ragged(self.values[mask], counts[self.offsets])
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Training sequences: every training user's events, oldest first.
+
+    ``users[r]`` is the user of row ``r`` of ``items``; ``timestamps`` are aligned with ``items.values`` (None without times).
+    """
+
+    users: IntArray
+    items: Ragged
+    timestamps: IntArray | None = None
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Evaluation cases: what a user did before (oldest first), and what the user did next.
+
+    Histories are complete (not cut to any model's window). 0 stands for an item outside the candidates, in both parts.
+    """
+
+    users: IntArray
+    histories: Ragged
+    targets: Ragged
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, rows: IntArray) -> Cases:
+        return Cases(self.users[rows], self.histories.take(rows), self.targets.take(rows))
+
+
+@dataclass(frozen=True)
+class Features:
+    """One categorical field of items or users: the values of each row, as indices from 1 (0 is padding, an empty row has none)."""
+
+    name: str
+    values: Ragged
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Knowledge-graph triples over entities. ``item_entity[i]`` is the entity of item ``i``, 0 for none; entities count from 1."""
+
+    heads: IntArray
+    relations: IntArray
+    tails: IntArray
+    n_entities: int
+    n_relations: int
+    item_entity: IntArray
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """All that a trial may see: training events, validation cases, side information. The test set is not in here.
+
+    Attributes
+    ----------
+    fingerprint
+        Of the split.
+    n_items
+        Number of candidates; valid item indices are 1..n_items.
+    item_counts
+        Training events of each item, length n_items + 1, 0 at padding.
+    item_ids
+        Raw ids of items as text, length n_items + 1, "" at padding.
+    train, valid
+        Training sequences and validation cases.
+    item_features
+        By field name; rows are model indices, row 0 (padding) is empty.
+    graph
+        None when the dataset has none.
+    """
+
+    fingerprint: str
+    n_items: int
+    item_counts: IntArray
+    item_ids: tuple[str, ...]
+    train: Sequences
+    valid: Cases
+    item_features: Mapping[str, Features] = field(default_factory=dict)
+    graph: Graph | None = None

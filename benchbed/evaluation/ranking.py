@@ -1,0 +1,164 @@
+"""Full ranking in blocks on the device: scores -> mask -> ranks of the targets, and the first items of the list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol as TypingProtocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchbed.data.dataset import Cases, IntArray, Ragged
+from benchbed.data.histories import Histories
+from benchbed.errors import ModelError
+from benchbed.evaluation.metrics import FloatArray, metric_values
+from benchbed.evaluation.protocol import Protocol
+
+BLOCK_NUMBERS = 2**22
+"""Scores in one block on a processor; a GPU takes 16 times as many."""
+
+
+class Scorer(TypingProtocol):
+    """What ranking asks of a model."""
+
+    name: str
+
+    def scores(self, histories: Histories, items: Tensor | None = None) -> Tensor:
+        """(B, n_items + 1) scores."""
+        ...
+
+
+@dataclass(frozen=True)
+class RankedCases:
+    """Where a model put the targets of every case.
+
+    Attributes
+    ----------
+    ranks
+        One row a case, aligned with its targets: rank from 1 among the candidates, 0 for a target outside them.
+    top_items, top_scores
+        (n_cases, n) the head of every list, or None when it was not asked for; item 0 pads a list shorter than n.
+    constant
+        Cases whose candidates all got the same score.
+    """
+
+    ranks: Ragged
+    top_items: IntArray | None
+    top_scores: FloatArray | None
+    constant: int
+
+
+class Evaluator:
+    """Ranks all candidates for a fixed set of cases, again and again.
+
+    Cases, and everything derived from them, move to the device once.
+
+    Parameters
+    ----------
+    cases
+        Histories and targets; targets of a case are distinct.
+    n_items
+        Number of candidates.
+    protocol
+        ``seen_items`` decides the mask, ``seed`` the order of items with equal scores.
+    device
+        Where the scores are made.
+    """
+
+    def __init__(self, cases: Cases, n_items: int, protocol: Protocol, device: str | torch.device = "cpu") -> None:
+        self.cases, self.n_items, self.protocol = cases, n_items, protocol
+        self.device = torch.device(device)
+        self.histories = Histories.of(cases.users, cases.histories, self.device)
+        self.targets = torch.as_tensor(cases.targets.values, dtype=torch.int64).to(self.device)
+        self.target_rows = torch.as_tensor(cases.targets.row_of_value, dtype=torch.int64).to(self.device)
+        order = np.random.Generator(np.random.Philox(protocol.seed)).permutation(n_items) + 1
+        place = np.zeros(n_items + 1, dtype=np.int64)
+        place[order] = np.arange(1, n_items + 1)
+        self.tie_place = torch.as_tensor(place).to(self.device)  # the smaller place wins a tie
+
+    @torch.inference_mode()
+    def rank(self, model: Scorer, top: int = 0) -> RankedCases:
+        """Score every case and rank its targets.
+
+        Raises
+        ------
+        ModelError
+            A score is NaN, or the scores have the wrong shape.
+        """
+        size = BLOCK_NUMBERS * (16 if self.device.type == "cuda" else 1)
+        step = max(1, size // (self.n_items + 1))
+        ranks: list[Tensor] = []
+        heads: list[tuple[Tensor, Tensor]] = []
+        constant = torch.zeros((), dtype=torch.int64, device=self.device)
+        for start in range(0, len(self.cases), step):
+            stop = min(start + step, len(self.cases))
+            block = self.histories.block(start, stop)
+            scores = self._candidate_scores(model, block)
+            finite = scores.isfinite()
+            largest = scores.amax(1)
+            smallest = scores.masked_fill(~finite, torch.inf).amin(1)
+            constant += (largest <= smallest).sum()
+            low, high = (int(self.cases.targets.offsets[edge]) for edge in (start, stop))
+            ranks.append(self._ranks(scores, self.target_rows[low:high] - start, self.targets[low:high]))
+            if top:
+                heads.append(self._head(scores, min(top, self.n_items)))
+        flat = torch.cat(ranks) if ranks else torch.zeros(0, dtype=torch.int64)
+        return RankedCases(
+            Ragged(flat.cpu().numpy(), self.cases.targets.offsets),
+            torch.cat([items for items, _ in heads]).cpu().numpy() if heads else None,
+            torch.cat([scores for _, scores in heads]).double().cpu().numpy() if heads else None,
+            int(constant),
+        )
+
+    def evaluate(self, model: Scorer) -> dict[str, float]:
+        """Means over the cases of every column of the protocol."""
+        values = metric_values(self.rank(model).ranks, self.protocol.columns)
+        return {column: float(value.mean()) for column, value in values.items()}
+
+    def _candidate_scores(self, model: Scorer, block: Histories) -> Tensor:
+        """Scores with -inf at padding and, where the protocol excludes them, at seen items; all others finite."""
+        given = model.scores(block)
+        if given.shape != (len(block), self.n_items + 1):
+            raise ModelError(f"{model.name} gave scores of shape {tuple(given.shape)}, not {(len(block), self.n_items + 1)}.")
+        scores = given.to(self.device, torch.float32)
+        if bool(scores[:, 1:].isnan().any()):
+            raise ModelError(f"{model.name} gave NaN scores; a ranking of them would mean nothing.")
+        limit = torch.finfo(torch.float32).max
+        scores = scores.clamp(-limit, limit)  # infinite scores stay distinct from masked ones
+        scores[:, 0] = -torch.inf
+        if self.protocol.seen_items == "exclude":
+            scores[block.rows, block.items] = -torch.inf
+        return scores
+
+    def _ranks(self, scores: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
+        """1 + number of candidates ahead of each target; equal scores are in the order of the tie places."""
+        ranks = torch.zeros_like(targets)
+        chunk = max(1, scores.numel() // (self.n_items + 1))
+        for start in range(0, len(targets), chunk):
+            row, target = rows[start : start + chunk], targets[start : start + chunk]
+            own = scores[row, target][:, None]
+            lines = scores[row]
+            ahead = (lines > own).sum(1)
+            tied = (lines == own).sum(1) > 1
+            if bool(tied.any()):
+                which = tied.nonzero().squeeze(1)
+                before = self.tie_place < self.tie_place[target[which]][:, None]
+                ahead[which] += ((lines[which] == own[which]) & before).sum(1)
+            ranks[start : start + chunk] = torch.where(own.squeeze(1) > -torch.inf, ahead + 1, 0)
+        return ranks
+
+    def _head(self, scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """The first n items of every list and their scores, ties in the order of the tie places."""
+        values, items = scores.topk(n, dim=1)
+        by_place = self.tie_place[items].argsort(dim=1)
+        values, items = values.gather(1, by_place), items.gather(1, by_place)
+        values, by_score = values.sort(dim=1, descending=True, stable=True)
+        items = items.gather(1, by_score)
+        cut_in_tie = ((scores >= values[:, -1:]).sum(1) > n).nonzero().squeeze(1)
+        if len(cut_in_tie):  # topk chose among equals by itself: sort these rows whole
+            columns = self.tie_place.argsort()
+            whole, order = scores[cut_in_tie][:, columns].sort(dim=1, descending=True, stable=True)
+            values[cut_in_tie], items[cut_in_tie] = whole[:, :n], columns[order[:, :n]]
+        listed = values > -torch.inf
+        return torch.where(listed, items, 0), torch.where(listed, values, torch.nan)

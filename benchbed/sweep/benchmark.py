@@ -1,0 +1,94 @@
+"""The benchmark file: dataset + split + evaluation + models + budget + seeds + resources (the question)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from benchbed.config import Schema
+from benchbed.data.split.spec import SplitSpec
+from benchbed.evaluation.protocol import Protocol
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]
+Seeds = Annotated[tuple[int, ...], Field(min_length=1)]
+
+
+class SearchBudget(Schema):
+    """The search stage: the same for every model.
+
+    Attributes
+    ----------
+    trials
+        Optuna trials of every model (fewer only where a space holds fewer configurations).
+    seconds_per_trial
+        Cap of one trial in seconds of wall time, training and validation included; None for no cap.
+    sampler, pruner
+        Of Optuna.
+    seed
+        Of the sampler, and of the trials' own random numbers.
+    max_epochs
+        Cap of epochs; None takes each model's own from its search space.
+    """
+
+    trials: int = Field(20, ge=1)
+    seconds_per_trial: float | None = Field(600, gt=0)
+    sampler: Literal["tpe", "random"] = "tpe"
+    pruner: Literal["successive_halving", "median", "none"] = "successive_halving"
+    seed: int = Field(0, ge=0)
+    max_epochs: int | None = Field(None, ge=1)
+
+
+class FinalStage(Schema):
+    """The final stage: the best configuration of each model, several training seeds, each opening the test set once.
+
+    ``max_epochs`` caps final runs; by default they stop by patience alone (at most ten times the search's cap).
+    """
+
+    seeds: Seeds = (1, 2, 3)
+    patience: int = Field(10, ge=1)
+    max_epochs: int | None = Field(None, ge=1)
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("a seed stands twice")
+        return value
+
+
+class Shares(Schema):
+    """Resources of one trial. ``gpu`` may be a fraction."""
+
+    cpu: float = Field(1, gt=0)
+    gpu: float = Field(0, ge=0)
+
+
+class Benchmark(Schema):
+    """A benchmark file.
+
+    Examples
+    --------
+    >>> b = Benchmark(name="try", dataset="bazaar", split={"kind": "leave_one_out"},
+    ...               evaluation={"seen_items": "exclude"}, models=["gru4rec"])
+    >>> b.search.trials
+    20
+    """
+
+    name: Name
+    title: str = ""
+    dataset: str
+    split: SplitSpec
+    evaluation: Protocol
+    models: tuple[str, ...] = Field(min_length=1)
+    baselines: Literal["all", "none"] = "all"
+    search: SearchBudget = SearchBudget()
+    final: FinalStage = FinalStage()
+    resources: Literal["auto"] | Shares = "auto"
+
+    @field_validator("models")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("a model stands twice")
+        return value

@@ -1,0 +1,90 @@
+"""Where things lie on disk: one directory, made absolute at the door."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One directory that holds everything benchbed writes, reports excepted.
+
+    Parameters
+    ----------
+    root
+        Absolute path. Use :meth:`open` to resolve the option, the environment variable and the default.
+
+    Examples
+    --------
+    >>> Workspace(Path("/srv/bench")).dataset("ml-100k")
+    PosixPath('/srv/bench/data/ml-100k')
+    """
+
+    root: Path
+
+    @classmethod
+    def open(cls, option: str | os.PathLike[str] | None = None) -> Workspace:
+        """The workspace named by an option, else by ``BENCHBED_HOME``, else ``./.benchbed``; created when absent."""
+        chosen = option or os.environ.get("BENCHBED_HOME") or ".benchbed"
+        root = Path(chosen).expanduser().resolve()
+        root.mkdir(parents=True, exist_ok=True)
+        return cls(root)
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def raw(self) -> Path:
+        """Raw logs that benchbed itself made or fetched."""
+        return self.root / "raw"
+
+    @property
+    def sweeps(self) -> Path:
+        return self.root / "sweeps"
+
+    @property
+    def mlflow_database(self) -> Path:
+        return self.root / "mlflow.db"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        return self.root / "mlflow-artifacts"
+
+    def dataset(self, name: str) -> Path:
+        return self.data / name
+
+    def sweep(self, name: str) -> Path:
+        return self.sweeps / name
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write to a temporary name beside ``path``, then rename: readers see the old file or the new one, never half of one.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with replacing(target) as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> target.read_text()
+    'whole'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
