@@ -25,6 +25,8 @@ WORKERS ?= 2
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Byte code is made when a module is first imported: compiling all of it at once costs a minute for what is mostly never loaded.
+# It must then be kept, or every process of a sweep would compile torch and Ray anew.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --quiet --no-compile --prefer-binary $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 help:
