@@ -1,0 +1,334 @@
+"""A sweep as MLflow holds it. Reports read this and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchbed.errors import TrackingError, nearest
+from benchbed.tracking.layout import FINAL, MODEL, TRIAL
+from benchbed.tracking.sender import pages, send_outstanding
+from benchbed.tracking.store import connect, first_line, metric_name, number_from, store_uri
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+__all__ = ["EpochRecord", "RunRecord", "SweepRecord", "read_cases", "read_sweep", "send_outstanding", "store_uri", "sweeps_of"]
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of a run: ``value`` is ``select_by`` on validation (nan where training diverged), ``seconds`` its wall time."""
+
+    number: int
+    value: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A search trial or a final seed.
+
+    Attributes
+    ----------
+    key
+        ``study/number``.
+    run_id
+        Of MLflow.
+    stage
+        ``search`` or ``final``.
+    model, variant
+        Name and label of the model.
+    state
+        ``COMPLETE``, ``PRUNED``, ``FAIL``, or ``RUNNING`` when it was never closed.
+    opened, closed
+        What was told when it began and when it ended.
+    epochs
+        In order of their numbers.
+    test
+        Test metrics by column, e.g. ``ndcg@20`` (finals only).
+    """
+
+    key: str
+    run_id: str
+    stage: str
+    model: str
+    variant: str
+    state: str
+    opened: dict[str, Any]
+    closed: dict[str, Any]
+    epochs: tuple[EpochRecord, ...] = ()
+    test: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def number(self) -> int:
+        """Number of the trial in its study."""
+        return int(self.key.rpartition("/")[2])
+
+    @property
+    def seed(self) -> int | None:
+        """Training seed."""
+        return self.opened.get("seed")
+
+    @property
+    def split_seed(self) -> int | None:
+        """Seed of the split."""
+        return self.opened.get("split_seed")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Hyper-parameters."""
+        return dict(self.opened.get("parameters") or {})
+
+    @property
+    def value(self) -> float | None:
+        """What the search was told: the best ``select_by`` on validation."""
+        value = self.closed.get("value")
+        return None if value is None else float(value)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time, over all attempts where known, else the sum over epochs."""
+        told = self.closed.get("seconds")
+        return float(told) if told is not None else sum(epoch.seconds for epoch in self.epochs)
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """One sweep of a benchmark.
+
+    Attributes
+    ----------
+    benchmark
+        The benchmark file.
+    sweep
+        Identity of the sweep.
+    facts
+        What the sweep told at its start: models, dataset, splits, protocol, environment, git.
+    notes
+        What it told later: ``finished``, ``openings`` ...
+    trials, finals
+        Its runs, in order of key.
+    others
+        Identities of other sweeps of this benchmark, oldest first: never mixed into this one.
+    uri
+        The store it was read from.
+    told
+        When the sweep was last started, milliseconds since 1970.
+    """
+
+    benchmark: dict[str, Any]
+    sweep: str
+    facts: dict[str, Any]
+    notes: dict[str, Any]
+    trials: tuple[RunRecord, ...]
+    finals: tuple[RunRecord, ...]
+    others: tuple[str, ...]
+    uri: str
+    told: int
+
+    @property
+    def finished(self) -> bool:
+        """Whether the sweep came to its end."""
+        return bool(self.notes.get("finished"))
+
+    @property
+    def select_by(self) -> str:
+        """The metric that the search maximises and the leaderboard ranks by."""
+        return str(self.benchmark["evaluation"]["select_by"])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of all metrics, as ``Protocol.columns`` gives them."""
+        evaluation = self.benchmark["evaluation"]
+        return tuple(f"{metric}@{cutoff}" for metric in evaluation["metrics"] for cutoff in evaluation["cutoffs"])
+
+
+def sweeps_of(uri: str, benchmark_name: str) -> list[str]:
+    """Identities of the sweeps of a benchmark, the newest last.
+
+    Raises
+    ------
+    TrackingError
+        The store cannot be reached or has no such benchmark.
+    """
+    client = _reach(uri)
+    parents = _parents(client, _experiment(client, uri, benchmark_name))
+    return _by_age(parents)
+
+
+def read_sweep(uri: str, benchmark_name: str, sweep: str | None = None) -> SweepRecord:
+    """Read one sweep of a benchmark.
+
+    Parameters
+    ----------
+    uri
+        The store, see :func:`store_uri`.
+    benchmark_name
+        Name of the benchmark, which is the name of the MLflow experiment.
+    sweep
+        Identity of the sweep; None takes the one started last.
+
+    Raises
+    ------
+    TrackingError
+        The store cannot be reached, or holds no such benchmark or sweep.
+    """
+    client = _reach(uri)
+    experiment = _experiment(client, uri, benchmark_name)
+    parents = _parents(client, experiment)
+    known = _by_age(parents)
+    if not known:
+        raise TrackingError(f"Benchmark '{benchmark_name}' has no sweep in the store '{uri}'.", advice=_run_it(benchmark_name))
+    chosen = sweep or known[-1]
+    if chosen not in known:
+        raise TrackingError(f"Benchmark '{benchmark_name}' has no sweep '{sweep}'.", advice=f"Known: {', '.join(known)}.")
+    mine = [run for run in parents if run.data.tags["benchbed.sweep"] == chosen]
+    newest = max(mine, key=_told)
+    facts = _artifact(client, newest, "sweep.json")
+    notes = _artifact(client, newest, "notes.json", missing={})
+    runs = _runs_of(client, experiment, chosen, facts)
+    with ThreadPoolExecutor(8 if "://" in uri and uri.startswith("http") else 1) as readers:
+        records = list(readers.map(lambda run: _record(client, run, facts), runs))
+    records.sort(key=lambda run: (run.key.rpartition("/")[0], run.number))
+    return SweepRecord(
+        benchmark=facts["benchmark"],
+        sweep=chosen,
+        facts=facts,
+        notes=notes,
+        trials=tuple(run for run in records if run.stage == "search"),
+        finals=tuple(run for run in records if run.stage == "final"),
+        others=tuple(name for name in known if name != chosen),
+        uri=uri,
+        told=_told(newest),
+    )
+
+
+def read_cases(uri: str, run: RunRecord) -> pd.DataFrame | None:
+    """The values per test case of a final run; None when the run has none."""
+    import pandas as pd
+
+    client = _reach(uri)
+    files = [each.path for each in client.list_artifacts(run.run_id, "cases") if each.path.endswith(".parquet")]
+    if not files:
+        return None
+    return pd.read_parquet(client.download_artifacts(run.run_id, files[0]))
+
+
+def _reach(uri: str) -> MlflowClient:
+    path = uri.removeprefix("sqlite:///")
+    if path != uri and not Path(path).exists():
+        raise TrackingError(f"There is no store at '{uri}'.", advice="Run a sweep first, or name the workspace it ran in.")
+    return connect(uri)
+
+
+def _experiment(client: MlflowClient, uri: str, name: str) -> str:
+    try:
+        found = client.get_experiment_by_name(name)
+        if found is None or found.lifecycle_stage == "deleted":
+            names = [each.name for each in client.search_experiments() if each.name != "Default"]
+            close = nearest(name, names)
+            raise TrackingError(
+                f"The store '{uri}' has no results of a benchmark '{name}'.",
+                advice=f"Did you mean '{close}'?" if close else _run_it(name),
+            )
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise TrackingError(
+            f"The store '{uri}' cannot be read: {first_line(error)}",
+            advice="Is the tracking server up, and MLFLOW_TRACKING_URI right?",
+        ) from error
+    return str(found.experiment_id)
+
+
+def _run_it(name: str) -> str:
+    return f"Run 'benchbed sweep {name}' first."
+
+
+def _parents(client: MlflowClient, experiment: str) -> list[Run]:
+    return list(pages(client, [experiment], f"tags.`benchbed.kind` = '{MODEL}'"))
+
+
+def _told(run: Run) -> int:
+    return int(run.data.tags.get("benchbed.told") or run.info.start_time or 0)
+
+
+def _by_age(parents: Iterable[Run]) -> list[str]:
+    told: dict[str, int] = {}
+    for run in parents:
+        sweep = run.data.tags["benchbed.sweep"]
+        told[sweep] = max(told.get(sweep, 0), _told(run))
+    return sorted(told, key=lambda sweep: told[sweep])
+
+
+def _runs_of(client: MlflowClient, experiment: str, sweep: str, facts: dict[str, Any]) -> list[Run]:
+    """Trials and finals of a sweep. A study that an earlier sweep began under the same identity belongs to it too."""
+    studies = {str(study) for about in facts["models"].values() for study in about.get("studies", ())}
+    query = "" if studies else f"tags.`benchbed.sweep` = '{sweep}'"
+    protocol = str(facts.get("protocol_fingerprint"))
+    return [
+        run
+        for run in pages(client, [experiment], query)
+        if run.data.tags.get("benchbed.kind") in (TRIAL, FINAL)
+        and (run.data.tags.get("benchbed.sweep") == sweep or run.data.tags.get("benchbed.study") in studies)
+        and run.data.tags.get("benchbed.protocol", protocol) == protocol
+    ]
+
+
+def _record(client: MlflowClient, run: Run, facts: dict[str, Any]) -> RunRecord:
+    tags, metrics = run.data.tags, run.data.metrics
+    evaluation = facts["benchmark"]["evaluation"]
+    columns = [f"{metric}@{cutoff}" for metric in evaluation["metrics"] for cutoff in evaluation["cutoffs"]]
+    name = f"valid_{metric_name(str(evaluation['select_by']))}"
+    values = _history(client, run, name) if name in metrics else {}
+    seconds = _history(client, run, "epoch_seconds") if "epoch_seconds" in metrics else {}
+    return RunRecord(
+        key=tags["benchbed.key"],
+        run_id=run.info.run_id,
+        stage="final" if tags["benchbed.kind"] == FINAL else "search",
+        model=tags.get("benchbed.model", ""),
+        variant=tags.get("benchbed.variant", ""),
+        state=tags.get("benchbed.state", "RUNNING"),
+        opened=_told_facts(client, run, "opened"),
+        closed=_told_facts(client, run, "closed"),
+        epochs=tuple(EpochRecord(step, values[step], seconds.get(step, 0.0)) for step in sorted(values)),
+        test={
+            each: number_from(metrics[f"test_{metric_name(each)}"])
+            for each in columns
+            if f"test_{metric_name(each)}" in metrics
+        },
+    )
+
+
+def _history(client: MlflowClient, run: Run, metric: str) -> dict[int, float]:
+    return {point.step: number_from(point.value) for point in client.get_metric_history(run.info.run_id, metric)}
+
+
+def _told_facts(client: MlflowClient, run: Run, name: str) -> dict[str, Any]:
+    text = run.data.tags.get(f"benchbed.{name}")
+    if text is None:
+        return {}
+    if text.startswith("artifact:"):
+        return _artifact(client, run, text.removeprefix("artifact:"))
+    facts: dict[str, Any] = json.loads(text)
+    return facts
+
+
+def _artifact(client: MlflowClient, run: Run, name: str, missing: dict[str, Any] | None = None) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads(Path(client.download_artifacts(run.info.run_id, name)).read_text())
+    except Exception as error:
+        if missing is not None:
+            return missing
+        raise TrackingError(
+            f"The file '{name}' of run {run.info.run_id} cannot be read: {first_line(error)}",
+            advice="Continue the sweep with 'benchbed sweep': it sends what is missing from its outbox.",
+        ) from error
+    return facts
