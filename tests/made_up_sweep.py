@@ -64,7 +64,7 @@ class MadeUpSweep:
             "version": "0.1.0",
             "protocol_fingerprint": self.protocol_fingerprint,
             "protocol_words": [
-                "Users are divided 8:1:1 into train, validation and test; a held-out user's first 80 % of events are the history.",
+                "Users are split 8:1:1 into train, validation and test; the first 80 % of a held-out user's events are given.",
                 "Items of the full history are excluded from candidates and targets.",
                 "Ties between scores follow a permutation of items keyed by the protocol seed.",
             ],

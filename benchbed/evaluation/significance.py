@@ -1,0 +1,297 @@
+"""Which rows of a leaderboard differ: all pairs, both sources of noise, corrected for their number.
+
+Two things make a measured difference move: which users were drawn, and which training seeds. A test over users alone takes the
+second for a difference between models; at 2,200 users and 3 seeds it declares a third of the pairs of equal models different.
+The standard error here adds both parts.
+
+For two rows a and b on one split, with the values averaged over each row's seeds before users are paired::
+
+    user part  = var over users of (a_u - b_u) / number of users
+    seed part  = s_a^2 / S_a + s_b^2 / S_b
+
+s^2 is the variance over seeds of a row's mean. From three seeds alone it is a poor estimate, so rows with fewer than five seeds
+use one variance pooled over all such rows. Closed-form rows have no seed part. Several split seeds have different test users:
+the difference is the mean over the splits that both rows have, and the parts add up as those of independent samples.
+
+The ratio of difference and standard error is compared with Student's t. Its degrees of freedom follow Welch and Satterthwaite:
+with thousands of users and few seeds the seed part decides, and a normal distribution would call noise a finding. P-values of
+all pairs are corrected together by Holm's method.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+FEW_SEEDS = 5
+"""Rows with fewer seeds than this share one pooled variance over seeds."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Values of one row on the test users of one split.
+
+    Attributes
+    ----------
+    users
+        Labels of the users (or sessions), shape (users,), each once.
+    values
+        Metric per training seed and user, shape (seeds, users).
+    """
+
+    users: NDArray[np.generic]
+    values: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.values.shape[1] != len(self.users):
+            raise ValueError(f"values of shape {self.values.shape} do not fit {len(self.users)} users")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the leaderboard: its samples by split seed. ``random`` says whether training depends on a seed."""
+
+    name: str
+    samples: dict[int, Sample]
+    random: bool = True
+
+    @property
+    def mean(self) -> float:
+        """Mean over users, then seeds, then splits."""
+        return float(np.mean([sample.values.mean() for sample in self.samples.values()]))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The comparison of two rows.
+
+    Attributes
+    ----------
+    first, second
+        Names of the rows.
+    difference
+        Mean of ``first`` minus mean of ``second``.
+    user_part, seed_part
+        The two parts of the squared standard error; ``seed_part`` is nan where no row has a second seed to learn it from.
+    degrees
+        Degrees of freedom.
+    p, p_holm
+        Two-sided p-value, alone and corrected over all pairs. 1 where the seed part is unknown.
+    """
+
+    first: str
+    second: str
+    difference: float
+    user_part: float
+    seed_part: float
+    degrees: float
+    p: float
+    p_holm: float = 1.0
+
+    @property
+    def standard_error(self) -> float:
+        """Of the difference."""
+        return math.sqrt(self.user_part + self.seed_part)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All pairs of rows.
+
+    Attributes
+    ----------
+    level
+        Chance of one or more false findings among all pairs.
+    pairs
+        Every two rows once.
+    ranks
+        Row -> (best, worst) rank that the data allow: 1 + the number of rows significantly better, and the number of rows less
+        the number significantly worse.
+    smallest_detectable
+        Difference that the median pair would find in 80 of 100 repetitions, at Holm's strictest step; nan without pairs.
+    """
+
+    level: float
+    pairs: tuple[Pair, ...]
+    ranks: dict[str, tuple[int, int]]
+    smallest_detectable: float
+    seed_noise_known: bool = True
+    seed_deviation: float = math.nan
+    _by_names: dict[tuple[str, str], Pair] = field(default_factory=dict, repr=False)
+
+    def better(self, first: str, second: str) -> bool:
+        """Whether ``first`` is significantly above ``second``."""
+        pair, sign = self.pair(first, second)
+        return pair.p_holm < self.level and sign * pair.difference > 0
+
+    def pair(self, first: str, second: str) -> tuple[Pair, int]:
+        """The comparison of two rows, and -1 when it is stored the other way round."""
+        if (first, second) in self._by_names:
+            return self._by_names[first, second], 1
+        return self._by_names[second, first], -1
+
+
+def compare(rows: Sequence[Row], *, level: float = 0.05, power: float = 0.8) -> Comparison:
+    """Compare all pairs of rows.
+
+    Parameters
+    ----------
+    rows
+        At least one sample each. Values that are not finite are the caller's to leave out.
+    level
+        Chance of one or more false findings among all pairs.
+    power
+        For :attr:`Comparison.smallest_detectable`.
+
+    Raises
+    ------
+    ValueError
+        A row has no sample, a name stands twice, or two rows share no user.
+
+    Examples
+    --------
+    >>> users, random = np.arange(500), np.random.default_rng(0)
+    >>> noise = random.normal(0, 0.1, (2, 1, 500))
+    >>> good, poor = (Row(n, {42: Sample(users, v)}, random=False) for n, v in zip("gp", noise + [[[0.3]], [[0.2]]]))
+    >>> compare([poor, good]).ranks
+    {'p': (2, 2), 'g': (1, 1)}
+    """
+    names = [row.name for row in rows]
+    if len(set(names)) != len(names) or not all(row.samples for row in rows):
+        raise ValueError("every row needs a name of its own and at least one sample")
+    noise = _SeedNoise(rows)
+    pairs = [_compare_two(a, b, noise) for a, b in combinations(rows, 2)]
+    adjusted = holm([pair.p for pair in pairs])
+    pairs = [
+        Pair(q.first, q.second, q.difference, q.user_part, q.seed_part, q.degrees, q.p, p)
+        for q, p in zip(pairs, adjusted, strict=True)
+    ]
+    better = dict.fromkeys(names, 0)
+    worse = dict.fromkeys(names, 0)
+    for pair in pairs:
+        if pair.p_holm < level:
+            winner, loser = (pair.first, pair.second) if pair.difference > 0 else (pair.second, pair.first)
+            better[loser] += 1
+            worse[winner] += 1
+    return Comparison(
+        level=level,
+        pairs=tuple(pairs),
+        ranks={name: (1 + better[name], len(names) - worse[name]) for name in names},
+        smallest_detectable=_smallest_detectable(pairs, level, power),
+        seed_noise_known=all(not math.isnan(pair.seed_part) for pair in pairs),
+        seed_deviation=math.sqrt(noise.pooled) if noise.degrees else math.nan,
+        _by_names={(pair.first, pair.second): pair for pair in pairs},
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected by Holm's step-down method, in the order given.
+
+    Source: S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6 (1979).
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for step, index in enumerate(order):
+        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - step)))
+        adjusted[index] = largest
+    return adjusted
+
+
+class _SeedNoise:
+    """Variance over training seeds of a row's mean, pooled over the rows that have too few seeds for their own."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        squares, self.degrees = 0.0, 0
+        for row in rows:
+            if row.random:
+                for sample in row.samples.values():
+                    if len(sample.values) < FEW_SEEDS:
+                        means = sample.values.mean(axis=1)
+                        squares += float(((means - means.mean()) ** 2).sum())
+                        self.degrees += len(means) - 1
+        self.pooled = squares / self.degrees if self.degrees else math.nan
+
+    def part(self, row: Row, sample: Sample) -> tuple[float, float, bool]:
+        """Squared standard error that seeds cause in the row's mean, its degrees of freedom, and whether it is pooled."""
+        seeds = len(sample.values)
+        if not row.random:
+            return 0.0, math.inf, False
+        if seeds >= FEW_SEEDS:
+            return float(sample.values.mean(axis=1).var(ddof=1)) / seeds, seeds - 1, False
+        return self.pooled / seeds, self.degrees, True
+
+
+def _compare_two(a: Row, b: Row, noise: _SeedNoise) -> Pair:
+    shared = sorted(set(a.samples) & set(b.samples))
+    if not shared:
+        raise ValueError(f"rows '{a.name}' and '{b.name}' have no split in common")
+    differences, users, seeds = [], 0.0, 0.0
+    own: list[tuple[float, float]] = []
+    pooled = 0.0
+    for split in shared:
+        gain = _paired(a.samples[split], b.samples[split])
+        if not len(gain):
+            raise ValueError(f"rows '{a.name}' and '{b.name}' have no test user in common on split seed {split}")
+        differences.append(float(gain.mean()))
+        part = float(gain.var(ddof=1)) / len(gain) / len(shared) ** 2 if len(gain) > 1 else math.nan
+        users += part
+        own.append((part, len(gain) - 1))
+        for row in (a, b):
+            part, degrees, together = noise.part(row, row.samples[split])
+            part /= len(shared) ** 2
+            seeds += part
+            if together:
+                pooled += part
+            else:
+                own.append((part, degrees))
+    parts = [*own, (pooled, noise.degrees)]
+    difference = float(np.mean(differences))
+    degrees = _welch_satterthwaite(parts)
+    return Pair(a.name, b.name, difference, users, seeds, degrees, _p_value(difference, users + seeds, degrees))
+
+
+def _paired(a: Sample, b: Sample) -> NDArray[np.float64]:
+    """Difference per user, each row averaged over its seeds, over the users that both have."""
+    first, second = a.values.mean(axis=0), b.values.mean(axis=0)
+    if np.array_equal(a.users, b.users):
+        return np.asarray(first - second)
+    _, left, right = np.intersect1d(a.users, b.users, return_indices=True)
+    return np.asarray(first[left] - second[right])
+
+
+def _welch_satterthwaite(parts: Sequence[tuple[float, float]]) -> float:
+    """Degrees of freedom of a sum of variances, each estimated with its own."""
+    total = sum(part for part, _ in parts)
+    spread = sum(part**2 / degrees for part, degrees in parts if part > 0)
+    return total**2 / spread if spread > 0 else math.inf
+
+
+def _p_value(difference: float, variance: float, degrees: float) -> float:
+    from scipy.stats import t
+
+    if math.isnan(variance) or math.isnan(difference):
+        return 1.0
+    if variance <= 0:
+        return 1.0 if difference == 0 else 0.0
+    return float(2 * t.sf(abs(difference) / math.sqrt(variance), degrees))
+
+
+def _smallest_detectable(pairs: Sequence[Pair], level: float, power: float) -> float:
+    from scipy.stats import t
+
+    found = [
+        pair.standard_error * (t.isf(level / len(pairs) / 2, pair.degrees) + t.isf(1 - power, pair.degrees))
+        for pair in pairs
+        if not math.isnan(pair.seed_part) and pair.standard_error > 0
+    ]
+    return float(np.median(found)) if found else math.nan

@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+from statsmodels.stats.multitest import multipletests
+
+from benchbed.evaluation.significance import Row, Sample, compare, holm
+
+USERS = np.arange(2200)
+
+
+def made_up_rows(random, *, rows=6, seeds=3, users=2200, seed_noise=0.0115, shifts=None, splits=(42,), deterministic=()):
+    """Rows of equal quality: shared difficulty of users, taste per row and user, noise per seed, and a shift per seed."""
+    made = []
+    difficulty = {split: random.normal(0, 0.2, users) for split in splits}
+    for number in range(rows):
+        fixed = number in deterministic
+        count = 1 if fixed else seeds
+        samples = {}
+        for split in splits:
+            own = random.normal(0, 0.16, users) + (0 if shifts is None else shifts[number])
+            noise = random.normal(0, 0.05, (count, users))
+            shift = random.normal(0, 0 if fixed else seed_noise, (count, 1))
+            samples[split] = Sample(np.arange(users), 0.3 + difficulty[split] + own + noise + shift)
+        made.append(Row(f"row{number}", samples, random=not fixed))
+    return made
+
+
+def test_false_wins_stay_at_the_level_where_a_test_over_users_alone_makes_many():
+    random = np.random.default_rng(0)
+    ours, users_alone, families = [], [], []
+    for _ in range(250):
+        rows = made_up_rows(random)
+        found = compare(rows)
+        ours += [pair.p < 0.05 for pair in found.pairs]
+        users_alone += [abs(pair.difference) > 1.96 * np.sqrt(pair.user_part) for pair in found.pairs]
+        families.append(any(pair.p_holm < 0.05 for pair in found.pairs))
+    assert 0.03 < np.mean(ours) < 0.07
+    assert np.mean(users_alone) > 0.25
+    assert np.mean(families) < 0.09
+
+
+@pytest.mark.parametrize("splits", [(42,), (1, 2, 3)])
+def test_false_wins_with_deterministic_rows_and_several_splits(splits):
+    random = np.random.default_rng(1)
+    wins = [
+        pair.p < 0.05
+        for _ in range(150)
+        for pair in compare(made_up_rows(random, users=400, seed_noise=0.02, splits=splits, deterministic=(0, 1))).pairs
+    ]
+    assert 0.03 < np.mean(wins) < 0.07
+
+
+def test_the_smallest_detectable_difference_is_found_four_times_in_five():
+    random = np.random.default_rng(2)
+    promised = np.mean([compare(made_up_rows(random, rows=2)).smallest_detectable for _ in range(40)])
+    found = [compare(made_up_rows(random, rows=2, shifts=[promised, 0])).better("row0", "row1") for _ in range(300)]
+    assert 0.7 < np.mean(found) < 0.9
+
+
+def test_five_seeds_use_their_own_variance_and_fewer_share_one():
+    random = np.random.default_rng(3)
+    calm = made_up_rows(random, rows=3, seeds=3, seed_noise=0.0001)
+    wild = made_up_rows(random, rows=1, seeds=6, seed_noise=0.05)
+    rows = [*calm, Row("wild", wild[0].samples)]
+    found = compare(rows)
+    means = wild[0].samples[42].values.mean(axis=1)
+    pair, _ = found.pair("row0", "wild")
+    alone, _ = found.pair("row0", "row1")
+    assert alone.seed_part < 1e-5
+    assert pair.seed_part == pytest.approx(means.var(ddof=1) / 6 + alone.seed_part / 2)
+    assert pair.degrees < 10
+
+
+def test_one_seed_everywhere_claims_nothing_about_random_rows_but_compares_closed_forms():
+    random = np.random.default_rng(4)
+    found = compare(made_up_rows(random, rows=4, seeds=1, shifts=[0, 0.5, 1, 2], deterministic=(0, 1)))
+    assert found.better("row1", "row0")
+    assert not found.better("row3", "row2") and not found.better("row3", "row0")
+    assert not found.seed_noise_known
+
+
+def test_ranks_are_intervals():
+    random = np.random.default_rng(5)
+    found = compare(made_up_rows(random, rows=4, seed_noise=0.0005, shifts=[0.2, 0.1, 0.1001, 0.0]))
+    assert found.ranks == {"row0": (1, 1), "row1": (2, 3), "row2": (2, 3), "row3": (4, 4)}
+
+
+def test_users_are_paired_by_label_and_not_by_place():
+    random = np.random.default_rng(6)
+    a, b = made_up_rows(random, rows=2)
+    order = random.permutation(len(USERS))
+    sample = b.samples[42]
+    shuffled = Row(b.name, {42: Sample(sample.users[order], sample.values[:, order])})
+    assert compare([a, shuffled]).pairs[0].user_part == pytest.approx(compare([a, b]).pairs[0].user_part)
+
+
+def test_equal_deterministic_rows_do_not_differ_and_shifted_ones_do():
+    values = np.linspace(0, 1, 50)[None]
+    rows = [
+        Row(name, {0: Sample(np.arange(50), values + shift)}, random=False)
+        for name, shift in zip("abc", (0, 0, 0.1), strict=True)
+    ]
+    found = compare(rows)
+    assert not found.better("a", "b") and not found.better("b", "a")
+    assert found.better("c", "a") and not found.better("a", "c")
+
+
+def test_one_row_alone_has_rank_one():
+    found = compare(made_up_rows(np.random.default_rng(7), rows=1))
+    assert found.ranks == {"row0": (1, 1)} and np.isnan(found.smallest_detectable)
+
+
+def test_holm_agrees_with_statsmodels():
+    p = np.random.default_rng(8).uniform(0, 0.2, 40)
+    assert holm(list(p)) == pytest.approx(list(multipletests(p, method="holm")[1]))
+
+
+def test_rows_without_common_users_are_refused():
+    a = Row("a", {0: Sample(np.arange(5), np.ones((1, 5)))})
+    b = Row("b", {1: Sample(np.arange(5), np.ones((1, 5)))})
+    with pytest.raises(ValueError, match="no split in common"):
+        compare([a, b])
