@@ -117,3 +117,9 @@ class SweepError(BenchbedError):
 
 class TrackingError(BenchbedError):
     """The tracking store cannot be used."""
+
+
+class Interrupted(BenchbedError):
+    """Stopped from outside; the same command continues."""
+
+    exit_code = 3

@@ -73,7 +73,7 @@ class Markov(Recommender):
 
     def scores(self, histories: Histories, items: Tensor | None = None) -> Tensor:
         """See :meth:`Recommender.scores`."""
-        newest, lengths = (part.cpu().numpy() for part in histories.last(self.order))
+        newest, lengths = (part.cpu().numpy() for part in histories.known().last(self.order))
         product = sparse.csr_array((len(histories), self.n_items + 1))
         for lag, matrix in enumerate(self.transitions, start=1):
             rows = np.flatnonzero(lengths >= lag)
