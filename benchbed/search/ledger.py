@@ -1,0 +1,388 @@
+"""The ledger of a sweep: who gets the next trial, what is told, what is best. Tested without Ray."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import optuna
+from optuna.trial import TrialState
+
+from benchbed.search.plans import Assignment, Plan, Shape
+from benchbed.search.recorder import Recorder, RunKey
+from benchbed.search.storage import persist
+from benchbed.search.studies import SearchStudy, Study, make_study
+
+FailureKind = Literal["error", "out_of_memory", "timeout", "worker_died", "node_lost"]
+
+MAX_DEATHS = 3
+"""Attempts of one trial whose process may die before the trial counts as failed."""
+MAX_LOSSES = 20
+"""The same for nodes that go away under it."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Where one study stands. ``budget`` is what its plan asks for, ``running`` counts started trials that are not over."""
+
+    study: str
+    stage: str
+    model: str
+    split_seed: int
+    budget: int
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
+    running: int = 0
+    best_number: int | None = None
+    best_value: float | None = None
+
+    @property
+    def spent(self) -> int:
+        """Trials that are over."""
+        return self.complete + self.pruned + self.failed
+
+
+class Observer(Protocol):
+    """Somebody who watches the trials, for example a live table. What an observer raises stops nothing."""
+
+    def started(self, assignment: Assignment, counts: Counts) -> None:
+        """An attempt at a trial begins."""
+
+    def epoch(self, key: RunKey, epoch: dict[str, Any]) -> None:
+        """A trial has finished an epoch."""
+
+    def closed(self, key: RunKey, state: str, facts: dict[str, Any], counts: Counts) -> None:
+        """A trial is over."""
+
+    def notice(self, text: str) -> None:
+        """Something the user should read."""
+
+
+@dataclass
+class _Live:
+    study: Study
+    trial: optuna.Trial
+    assignment: Assignment
+    reported: set[int]
+    seconds: float = 0.0
+    values: dict[int, float] = field(default_factory=dict)
+
+
+class Ledger:
+    """Keeps one Optuna study for each plan and hands out their trials.
+
+    A token stands for one attempt at one trial: :meth:`next` gives it an assignment, :meth:`epochs` and :meth:`failed` report on
+    it. Everything is in the storage and in the recorder when a call returns, the recorder first.
+
+    Parameters
+    ----------
+    plans
+        The studies, in the order of preference.
+    storage
+        Optuna's, open for writing.
+    recorder
+        Of runs.
+    observer
+        Who watches.
+
+    Raises
+    ------
+    SweepError
+        The storage or the record cannot be written for minutes.
+    """
+
+    def __init__(
+        self,
+        plans: Iterable[Plan],
+        storage: optuna.storages.BaseStorage,
+        recorder: Recorder,
+        observer: Observer | None = None,
+    ) -> None:
+        self._storage = storage
+        self._recorder = recorder
+        self._observer = observer
+        self._live: dict[str, _Live] = {}
+        self._again: deque[tuple[Study, int]] = deque()
+        self._freed: Shape | None = None
+        self.studies: list[Study] = []
+        names = {summary.study_name: summary.user_attrs for summary in storage.get_all_studies()}
+        known = recorder.known()
+        for plan in plans:
+            study = make_study(plan, storage)
+            self.studies.append(study)
+            self._announce(study, names)
+            self._reconcile(study, known)
+
+    # ----- handing out ------------------------------------------------------------------------------------------------
+
+    def next(self, token: str) -> Assignment | None:
+        """The next attempt, None when there is nothing to hand out now.
+
+        Trials that were begun come first, under their own numbers. Among studies with budget left one is preferred whose
+        resources are those of the slot that became free last, then the one with the fewest trials in flight.
+        """
+        if self._again:
+            study, number = self._again.popleft()
+            trial = study.take_up(number)
+        else:
+            chosen = self._choose()
+            if chosen is None:
+                return None
+            study, trial = chosen, chosen.ask()
+        attributes = trial.user_attrs
+        attempt = int(attributes.get("attempts", 0)) + 1
+        trial.set_user_attr("attempts", attempt)
+        shape = study.plan.roomier if attributes.get("ooms", 0) else study.plan.shape
+        assignment = study.assign(trial, attempt, shape)
+        self._record(lambda: self._recorder.opened(assignment.key, study.opening_facts(assignment)))
+        self._live[token] = _Live(study, trial, assignment, reported=set(study.values(trial.number)))
+        self._freed = None
+        self._tell_observer(lambda o: o.started(assignment, self.counts(study)))
+        return assignment
+
+    def _choose(self) -> Study | None:
+        flying: dict[str, int] = {}
+        for live in self._live.values():
+            flying[live.study.name] = flying.get(live.study.name, 0) + 1
+        open_ = [(study, left) for study in self.studies if (left := study.left()) > 0]
+        if not open_:
+            return None
+
+        def rank(entry: tuple[Study, int]) -> tuple[bool, int, int]:
+            study, left = entry
+            return (self._freed is not None and study.plan.shape != self._freed, flying.get(study.name, 0), -left)
+
+        return min(open_, key=rank)[0]
+
+    @property
+    def finished(self) -> bool:
+        """Whether every budget is spent and nothing is in flight."""
+        return not self._live and not self._again and all(study.left() == 0 for study in self.studies)
+
+    @property
+    def in_flight(self) -> int:
+        """Number of attempts that were handed out and are not over."""
+        return len(self._live)
+
+    def assignment(self, token: str) -> Assignment | None:
+        """What a token stands for, None when it is over."""
+        live = self._live.get(token)
+        return live.assignment if live else None
+
+    # ----- being told -------------------------------------------------------------------------------------------------
+
+    def epochs(self, token: str, rows: Sequence[dict[str, Any]], *, last: bool = False, facts: dict[str, Any] | None = None) -> bool:
+        """Finished epochs of an attempt; epochs that are known are skipped, so that a whole history may be sent.
+
+        Parameters
+        ----------
+        token
+            The attempt.
+        rows
+            Epochs, each with ``number`` (from 1), ``value`` and more for the record.
+        last
+            Whether the trial ends by itself with these.
+        facts
+            Of the whole trial, for the record, with the last rows.
+
+        Returns
+        -------
+        bool
+            Whether the trial is to go on.
+        """
+        live = self._live.get(token)
+        if live is None:
+            return False
+        key, facts = live.assignment.key, facts or {}
+        diverged = False
+        for position, row in enumerate(rows):
+            number, value = int(row["number"]), float(row["value"])
+            live.seconds += float(row.get("seconds", 0.0))
+            if not math.isfinite(value):
+                diverged = True
+                break
+            live.values[number] = value
+            self._record(lambda row=row: self._recorder.epochs(key, [row]))
+            if number in live.reported:
+                continue
+            live.trial.report(value, number)
+            live.reported.add(number)
+            self._tell_observer(lambda o, row=row: o.epoch(key, row))
+            ends = last and position == len(rows) - 1
+            if not ends and live.study.should_prune(key.number):
+                self._close(token, TrialState.PRUNED, {**facts, "reason": f"pruned after epoch {number}"})
+                return False
+        if diverged and live.assignment.stage == "search":
+            self._close_diverged(token, facts)
+            return False
+        if last:
+            if live.reported:
+                reason = facts.get("reason") or facts.get("finished") or "max_epochs"
+                self._close(token, TrialState.COMPLETE, {**facts, "reason": reason})
+            else:
+                self._close(token, TrialState.FAIL, {**facts, "reason": "nan" if diverged else "no epoch was finished"})
+        return not last
+
+    def _close_diverged(self, token: str, facts: dict[str, Any]) -> None:
+        """NaN after a finite epoch says where not to search; NaN at once says that the configuration does not work."""
+        state = TrialState.PRUNED if self._live[token].reported else TrialState.FAIL
+        self._close(token, state, {**facts, "reason": "nan"})
+
+    def failed(self, token: str, kind: FailureKind, message: str, facts: dict[str, Any] | None = None) -> bool:
+        """An attempt ended badly.
+
+        A lost node, a dead process (up to three times) and the first time the memory runs out are not the trial's fault: it is
+        continued under its number. Everything else closes it as failed.
+
+        Returns
+        -------
+        bool
+            Whether the trial is tried again.
+        """
+        live = self._live.get(token)
+        if live is None:
+            return False
+        counter, limit = {
+            "worker_died": ("deaths", MAX_DEATHS),
+            "node_lost": ("losses", MAX_LOSSES),
+            "out_of_memory": ("ooms", 2),
+        }.get(kind, ("", 0))
+        if counter:
+            times = int(live.trial.user_attrs.get(counter, 0)) + 1
+            live.trial.set_user_attr(counter, times)
+            if times < limit:
+                self._put_back(token)
+                return True
+        self._close(token, TrialState.FAIL, {**(facts or {}), "reason": kind, "message": message})
+        return False
+
+    def put_back_all(self) -> None:
+        """Take back every attempt in flight: its process is gone through no fault of the trial."""
+        for token in list(self._live):
+            self._put_back(token)
+
+    def _put_back(self, token: str) -> None:
+        live = self._live.pop(token)
+        self._freed = live.assignment.shape
+        self._again.append((live.study, live.assignment.number))
+
+    def _close(self, token: str, state: TrialState, facts: dict[str, Any]) -> None:
+        live = self._live[token]
+        key, values = live.assignment.key, live.study.values(live.assignment.number)
+        best = max(values, key=lambda at: (values[at], -at)) if values else None
+        told = {
+            "value": None if best is None else values[best],
+            "best_epoch": best,
+            "epochs": len(values),
+            "seconds": live.seconds,
+            "attempts": live.assignment.attempt,
+            **facts,
+        }
+        self._record(lambda: self._recorder.closed(key, state.name, told))
+        live.study.tell(key.number, state)
+        del self._live[token]
+        self._freed = live.assignment.shape
+        self._tell_observer(lambda o: o.closed(key, state.name, told, self.counts(live.study)))
+
+    # ----- where it stands --------------------------------------------------------------------------------------------
+
+    def counts(self, study: Study) -> Counts:
+        """Where one study stands."""
+        return count(study.optuna, study.plan.stage, study.plan.model, study.plan.split_seed, study.plan.budget)
+
+    def best_numbers(self) -> dict[str, int]:
+        """Study name -> number of its best trial, of the searches that have one."""
+        return {s.name: best.number for s in self.studies if isinstance(s, SearchStudy) and (best := s.best()) is not None}
+
+    # ----- inside -----------------------------------------------------------------------------------------------------
+
+    def _announce(self, study: Study, names: dict[str, dict[str, Any]]) -> None:
+        """Say that a study is new where there were others before, and what changed."""
+        if study.name in names:
+            return
+        earlier = [name for name in names if name.rsplit("/", 1)[0] == study.plan.lineage]
+        if not earlier:
+            return
+        before, now = names[earlier[-1]].get("identity", {}), study.plan.identity
+        changed = [what.replace("_", " ") for what in now if before.get(what) != now[what]]
+        text = f"{study.plan.lineage}: a new study is started, because this changed: {', '.join(changed) or 'its identity'}."
+        self._tell_observer(lambda o: o.notice(text))
+
+    def _reconcile(self, study: Study, known: dict[str, dict[str, Any]]) -> None:
+        """Tell Optuna what only the recorder knows, the recorder what only Optuna knows, and take up what is unfinished."""
+        for frozen in study.trials:
+            if frozen.state == TrialState.WAITING:
+                continue
+            number, key = frozen.number, study.key(frozen.number)
+            record = known.get(str(key))
+            if record is None and frozen.state.is_finished():
+                trial = study.assign(study.take_up(number), int(frozen.user_attrs.get("attempts", 1)), study.plan.shape)
+                self._record(lambda key=key, trial=trial: self._recorder.opened(key, study.opening_facts(trial)))
+                record = {"state": "RUNNING", "steps": []}
+            if frozen.state == TrialState.RUNNING:
+                self._take_up(study, number, record)
+                continue
+            assert record is not None
+            missing = [
+                {"number": at, "value": value} for at, value in frozen.intermediate_values.items() if at not in record["steps"]
+            ]
+            if missing:
+                self._record(lambda key=key, missing=missing: self._recorder.epochs(key, missing))
+            if record["state"] == "RUNNING":
+                facts = {"value": frozen.value, "reason": "recorded when the sweep was continued"}
+                self._record(lambda key=key, frozen=frozen, facts=facts: self._recorder.closed(key, frozen.state.name, facts))
+
+    def _take_up(self, study: Study, number: int, record: dict[str, Any] | None) -> None:
+        """A trial that Optuna has running: close it as recorded, or as the pruner would have, or continue it."""
+        values = study.values(number)
+        if record is not None and record["state"] != "RUNNING":
+            state = TrialState[record["state"]]
+            # A complete trial without reported values cannot be told; it is run again.
+            if state != TrialState.COMPLETE or values:
+                study.tell(number, state)
+                return
+        if values and study.should_prune(number):
+            reason = f"pruned after epoch {max(values)}"
+            told = {"value": max(values.values()), "reason": reason, "attempts": study.trials[number].user_attrs.get("attempts", 1)}
+            self._record(lambda: self._recorder.epochs(study.key(number), [{"number": n, "value": v} for n, v in values.items()]))
+            self._record(lambda: self._recorder.closed(study.key(number), TrialState.PRUNED.name, told))
+            study.tell(number, TrialState.PRUNED)
+            return
+        self._again.append((study, number))
+
+    def _record(self, write: Callable[[], None]) -> None:
+        persist(write, "The record of the runs (outbox)")
+
+    def _tell_observer(self, say: Callable[[Observer], None]) -> None:
+        if self._observer is None:
+            return
+        try:
+            say(self._observer)
+        except Exception:
+            self._observer = None
+
+
+def count(study: optuna.Study, stage: str, model: str, split_seed: int, budget: int) -> Counts:
+    """Where an Optuna study stands."""
+    from benchbed.search.studies import best_trial
+
+    trials = study.get_trials(deepcopy=False)
+    states = [trial.state for trial in trials]
+    best = best_trial(trials)
+    return Counts(
+        study=study.study_name,
+        stage=stage,
+        model=model,
+        split_seed=split_seed,
+        budget=budget,
+        complete=states.count(TrialState.COMPLETE),
+        pruned=states.count(TrialState.PRUNED),
+        failed=states.count(TrialState.FAIL),
+        running=states.count(TrialState.RUNNING),
+        best_number=best.number if best else None,
+        best_value=best.value if best else None,
+    )

@@ -1,0 +1,202 @@
+"""Search spaces on disk: where they are found, and every mistake in one of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+import benchbed
+from benchbed.config import Document, check, problem_at, read_document
+from benchbed.errors import ConfigError, Problem, UnknownNameError, nearest
+from benchbed.models.registry import MODELS, model_class
+from benchbed.search.space import Joint, Range, SearchSpace, label_of
+
+
+def find_space(name: str) -> Path:
+    """The file of a search space: a path, ``./search_spaces/NAME.yaml``, or a shipped one.
+
+    Raises
+    ------
+    UnknownNameError
+        There is none of that name.
+
+    Examples
+    --------
+    >>> find_space("ease").name
+    'ease.yaml'
+    """
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        return Path(name)
+    folders = _folders()
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    raise UnknownNameError("search space", name, {path.stem for folder in folders for path in folder.glob("*.yaml")})
+
+
+def _folders() -> tuple[Path, ...]:
+    package = Path(benchbed.__file__).parent
+    return (Path.cwd() / "search_spaces", package / "_shipped" / "search_spaces", package.parent / "search_spaces")
+
+
+def load_space(path: Path) -> SearchSpace:
+    """Read one search space.
+
+    Raises
+    ------
+    ConfigError
+        With every mistake of the file, in the order of its lines.
+    """
+    space, problems = check_space(read_document(path))
+    if problems or space is None:
+        raise ConfigError(problems)
+    return space
+
+
+def check_space(document: Document) -> tuple[SearchSpace | None, list[Problem]]:
+    """Validate a search space; returns it (None when it has mistakes) and every mistake."""
+    return check(document, SearchSpace, names={"model": list(MODELS)}, more=_more)
+
+
+def _more(document: Document, space: SearchSpace | None) -> list[Problem]:
+    """Mistakes that only the model's Config can show."""
+    model = document.values.get("model")
+    if not isinstance(model, str) or model not in MODELS:
+        return []
+    fields = list(model_class(model).Config.model_fields)
+    problems = _unknown_fields(document, fields)
+    if space is None or problems:
+        return problems
+    problems += _wrong_conditions(document, space)
+    try:
+        _ = space.order
+    except ValueError as error:
+        problems.append(problem_at(document, ("parameters",), str(error)))
+    if problems:
+        return problems
+    return _refused_values(document, space) or _outside_defaults(document, space)
+
+
+def _unknown_fields(document: Document, fields: list[str]) -> list[Problem]:
+    problems = []
+    listed = ", ".join(fields) or "none"
+    paths: list[tuple[str | int, ...]] = []
+    for block in ("defaults", "parameters"):
+        if isinstance(document.values.get(block), dict):
+            paths += [(block, name) for name in document.values[block]]
+    joint = document.values.get("joint")
+    owners: dict[str, str] = {}
+    for name, dimension in joint.items() if isinstance(joint, dict) else ():
+        choices = dimension.get("choices") if isinstance(dimension, dict) else None
+        for label, sets in choices.items() if isinstance(choices, dict) else ():
+            for field in sets if isinstance(sets, dict) else ():
+                path = ("joint", name, "choices", label, field)
+                paths.append(path)
+                taken = field in (document.values.get("parameters") or {}) or owners.setdefault(field, name) != name
+                if taken:
+                    problems.append(problem_at(document, path, f"'{field}' is decided by two dimensions"))
+    for path in paths:
+        if path[-1] not in fields:
+            message = f"the model has no hyper-parameter '{path[-1]}' (it has: {listed})"
+            problems.append(problem_at(document, path, message, fields))
+    return problems
+
+
+def _wrong_conditions(document: Document, space: SearchSpace) -> list[Problem]:
+    problems = []
+    for name, dimension in space.dimensions.items():
+        block = "joint" if isinstance(dimension, Joint) else "parameters"
+        for other, wanted in dimension.when.items():
+            path = (block, name, "when", other)
+            if other not in space.dimensions or other == name:
+                others = [d for d in space.dimensions if d != name]
+                problems.append(problem_at(document, path, f"'{other}' is not another searched dimension", others))
+                continue
+            known = space.values(other)
+            for value in wanted if isinstance(wanted, list) else [wanted]:
+                label = label_of(value)
+                if known is not None and label not in known:
+                    line, column = document.place(path)
+                    message = f"'{other}' never is {value!r} (it can be: {', '.join(map(str, known[:20]))})"
+                    close = nearest(str(label), map(str, known))
+                    problems.append(Problem(message, document.source, line, column, ".".join(path), close))
+    return problems
+
+
+def _refused_values(document: Document, space: SearchSpace) -> list[Problem]:
+    """Bounds, choices and defaults that the model's Config does not accept."""
+    problems = []
+    refusal = _refusal(space, {})
+    if refusal:
+        return [problem_at(document, ("defaults",), f"the model refuses the defaults: {refusal}")]
+    for name, dimension in space.parameters.items():
+        for key, value in _corners(name, dimension, space):
+            refusal = _refusal(space, {**_context(space, name), name: value})
+            if refusal:
+                problems.append(problem_at(document, ("parameters", name, *key), f"the model refuses {value!r}: {refusal}"))
+    for name, joint in space.joint.items():
+        for label, sets in joint.choices.items():
+            refusal = _refusal(space, {**_context(space, name), **sets})
+            if refusal:
+                problems.append(problem_at(document, ("joint", name, "choices", label), f"the model refuses this: {refusal}"))
+    return problems
+
+
+def _corners(name: str, dimension: Range, space: SearchSpace) -> list[tuple[tuple[str | int, ...], Any]]:
+    if dimension.choices is not None:
+        return [(("choices", position), choice) for position, choice in enumerate(dimension.choices)]
+    return [(("low",), dimension.low), (("high",), dimension.high), *([(("step",), dimension.low + dimension.step)]
+            if dimension.step is not None and dimension.low is not None and space.is_integer(name) else [])]
+
+
+def _context(space: SearchSpace, name: str) -> dict[str, Any]:
+    """Hyper-parameters under which a dimension is searched: its condition, and the conditions of that."""
+    labels: dict[str, Any] = {}
+    for other, wanted in space.dimensions[name].when.items():
+        labels[other] = label_of(wanted[0] if isinstance(wanted, list) else wanted)
+    deeper = [_context(space, other) for other in labels]
+    return {key: value for made in (*deeper, space.to_parameters(labels)) for key, value in made.items()}
+
+
+def _refusal(space: SearchSpace, changes: dict[str, Any]) -> str:
+    """Why the Config refuses these hyper-parameters, empty when it accepts them."""
+    try:
+        model_class(space.model).Config.model_validate({**space.defaults, **changes})
+    except ValidationError as error:
+        return "; ".join(
+            (f"{'.'.join(map(str, detail['loc']))}: " if detail["loc"] else "") + detail["msg"] for detail in error.errors()
+        )
+    return ""
+
+
+def _outside_defaults(document: Document, space: SearchSpace) -> list[Problem]:
+    """Trial 0 is the default configuration, so that every default must lie in what is searched."""
+    try:
+        labels = space.default_labels()
+    except ValueError as error:
+        return [problem_at(document, ("joint",), str(error))]
+    problems = []
+    if space.variant is not None and space.default_variant != space.variant:
+        message = f"the default configuration is the variant '{space.default_variant}', not '{space.variant}'"
+        problems.append(problem_at(document, ("variant",), message))
+    if space.max_epochs > 1 and model_class(space.model).trained_by == "counting":
+        problems.append(problem_at(document, ("max_epochs",), f"{space.model} is fitted in one pass: this must be 1"))
+    for name, label in labels.items():
+        dimension = space.dimensions[name]
+        known = space.values(name)
+        if known is not None:
+            inside = any(label == value or _close(label, value) for value in known)
+        else:
+            assert isinstance(dimension, Range) and dimension.low is not None and dimension.high is not None
+            inside = dimension.low <= label <= dimension.high
+        if not inside:
+            message = f"the default {label!r} lies outside of what is searched; trial 0 is the default configuration"
+            problems.append(problem_at(document, ("parameters", name), message))
+    return problems
+
+
+def _close(label: Any, value: Any) -> bool:
+    numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in (label, value))
+    return numbers and abs(label - value) <= 1e-9 * max(1.0, abs(value))
