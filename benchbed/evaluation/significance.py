@@ -77,11 +77,12 @@ class Pair:
     difference
         Mean of ``first`` minus mean of ``second``.
     user_part, seed_part
-        The two parts of the squared standard error; ``seed_part`` is nan where no row has a second seed to learn it from.
+        The two parts of the squared standard error; ``user_part`` is nan for rows without a test user in common, ``seed_part``
+        where no row has a second seed to learn it from.
     degrees
         Degrees of freedom.
     p, p_holm
-        Two-sided p-value, alone and corrected over all pairs. 1 where the seed part is unknown.
+        Two-sided p-value, alone and corrected over all pairs. 1 where a part is unknown.
     """
 
     first: str
@@ -151,7 +152,7 @@ def compare(rows: Sequence[Row], *, level: float = 0.05, power: float = 0.8) -> 
     Raises
     ------
     ValueError
-        A row has no sample, a name stands twice, or two rows share no user.
+        A row has no sample, or a name stands twice.
 
     Examples
     --------
@@ -232,30 +233,27 @@ class _SeedNoise:
 
 
 def _compare_two(a: Row, b: Row, noise: _SeedNoise) -> Pair:
-    shared = sorted(set(a.samples) & set(b.samples))
-    if not shared:
-        raise ValueError(f"rows '{a.name}' and '{b.name}' have no split in common")
-    differences, users, seeds = [], 0.0, 0.0
+    gains = {split: _paired(a.samples[split], b.samples[split]) for split in sorted(set(a.samples) & set(b.samples))}
+    gains = {split: gain for split, gain in gains.items() if len(gain) > 1}
+    if not gains:
+        # Nothing to pair: these two cannot be told apart.
+        return Pair(a.name, b.name, a.mean - b.mean, math.nan, 0.0, 0.0, 1.0)
+    users = seeds = pooled = 0.0
     own: list[tuple[float, float]] = []
-    pooled = 0.0
-    for split in shared:
-        gain = _paired(a.samples[split], b.samples[split])
-        if not len(gain):
-            raise ValueError(f"rows '{a.name}' and '{b.name}' have no test user in common on split seed {split}")
-        differences.append(float(gain.mean()))
-        part = float(gain.var(ddof=1)) / len(gain) / len(shared) ** 2 if len(gain) > 1 else math.nan
+    for split, gain in gains.items():
+        part = float(gain.var(ddof=1)) / len(gain) / len(gains) ** 2
         users += part
         own.append((part, len(gain) - 1))
         for row in (a, b):
             part, degrees, together = noise.part(row, row.samples[split])
-            part /= len(shared) ** 2
+            part /= len(gains) ** 2
             seeds += part
             if together:
                 pooled += part
             else:
                 own.append((part, degrees))
     parts = [*own, (pooled, noise.degrees)]
-    difference = float(np.mean(differences))
+    difference = float(np.mean([gain.mean() for gain in gains.values()]))
     degrees = _welch_satterthwaite(parts)
     return Pair(a.name, b.name, difference, users, seeds, degrees, _p_value(difference, users + seeds, degrees))
 
@@ -292,6 +290,6 @@ def _smallest_detectable(pairs: Sequence[Pair], level: float, power: float) -> f
     found = [
         pair.standard_error * (t.isf(level / len(pairs) / 2, pair.degrees) + t.isf(1 - power, pair.degrees))
         for pair in pairs
-        if not math.isnan(pair.seed_part) and pair.standard_error > 0
+        if pair.standard_error > 0
     ]
     return float(np.median(found)) if found else math.nan

@@ -1,0 +1,1 @@
+"""The leaderboard: from the record of a sweep to tables, figures and a page."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +53,8 @@ class RunRecord:
         In order of their numbers.
     test
         Test metrics by column, e.g. ``ndcg@20`` (finals only).
+    at
+        When it was opened, milliseconds since 1970.
     """
 
     key: str
@@ -65,6 +67,12 @@ class RunRecord:
     closed: dict[str, Any]
     epochs: tuple[EpochRecord, ...] = ()
     test: dict[str, float] = field(default_factory=dict)
+    at: int = 0
+
+    @property
+    def study(self) -> str:
+        """Name of its Optuna study."""
+        return self.key.rpartition("/")[0]
 
     @property
     def number(self) -> int:
@@ -193,10 +201,10 @@ def read_sweep(uri: str, benchmark_name: str, sweep: str | None = None) -> Sweep
     newest = max(mine, key=_told)
     facts = _artifact(client, newest, "sweep.json")
     notes = _artifact(client, newest, "notes.json", missing={})
-    runs = _runs_of(client, experiment, chosen, facts)
+    runs = _runs_of(client, experiment, chosen, facts, notes)
     with ThreadPoolExecutor(8 if "://" in uri and uri.startswith("http") else 1) as readers:
         records = list(readers.map(lambda run: _record(client, run, facts), runs))
-    records.sort(key=lambda run: (run.key.rpartition("/")[0], run.number))
+    records.sort(key=lambda run: (run.study, run.number))
     return SweepRecord(
         benchmark=facts["benchmark"],
         sweep=chosen,
@@ -210,15 +218,15 @@ def read_sweep(uri: str, benchmark_name: str, sweep: str | None = None) -> Sweep
     )
 
 
-def read_cases(uri: str, run: RunRecord) -> pd.DataFrame | None:
-    """The values per test case of a final run; None when the run has none."""
+def read_cases(uri: str, run: RunRecord, columns: Sequence[str] | None = None) -> pd.DataFrame | None:
+    """The values per test case of a final run, all columns or some; None when the run has none."""
     import pandas as pd
 
     client = _reach(uri)
     files = [each.path for each in client.list_artifacts(run.run_id, "cases") if each.path.endswith(".parquet")]
     if not files:
         return None
-    return pd.read_parquet(client.download_artifacts(run.run_id, files[0]))
+    return pd.read_parquet(client.download_artifacts(run.run_id, files[0]), columns=list(columns) if columns else None)
 
 
 def _reach(uri: str) -> MlflowClient:
@@ -268,18 +276,35 @@ def _by_age(parents: Iterable[Run]) -> list[str]:
     return sorted(told, key=lambda sweep: told[sweep])
 
 
-def _runs_of(client: MlflowClient, experiment: str, sweep: str, facts: dict[str, Any]) -> list[Run]:
-    """Trials and finals of a sweep. A study that an earlier sweep began under the same identity belongs to it too."""
-    studies = {str(study) for about in facts["models"].values() for study in about.get("studies", ())}
-    query = "" if studies else f"tags.`benchbed.sweep` = '{sweep}'"
+def _runs_of(client: MlflowClient, experiment: str, sweep: str, facts: dict[str, Any], notes: dict[str, Any]) -> list[Run]:
+    """Trials and finals of a sweep, never of another protocol.
+
+    For each stage, model and split one study counts. Where the sweep has told its name, it is that one, whoever began it: an
+    earlier sweep may have, under the same identity. Else it is the newest that this sweep has told of: other parameters, or
+    another space, make another study.
+    """
+    told = {str(name) for about in facts["models"].values() for name in about.get("studies", ())}
+    told |= {str(name) for names in (notes.get("studies") or {}).values() for name in names}
     protocol = str(facts.get("protocol_fingerprint"))
-    return [
+    runs = [
         run
-        for run in pages(client, [experiment], query)
-        if run.data.tags.get("benchbed.kind") in (TRIAL, FINAL)
-        and (run.data.tags.get("benchbed.sweep") == sweep or run.data.tags.get("benchbed.study") in studies)
-        and run.data.tags.get("benchbed.protocol", protocol) == protocol
+        for run in pages(client, [experiment], "" if told else f"tags.`benchbed.sweep` = '{sweep}'")
+        if run.data.tags.get("benchbed.kind") in (TRIAL, FINAL) and run.data.tags.get("benchbed.protocol", protocol) == protocol
     ]
+    places: dict[tuple[str | None, ...], list[Run]] = {}
+    for run in runs:
+        places.setdefault(_place(run), []).append(run)
+    chosen = []
+    for there in places.values():
+        named = [run for run in there if run.data.tags.get("benchbed.study") in told]
+        own = [run for run in there if run.data.tags.get("benchbed.sweep") == sweep]
+        newest = own[-1].data.tags.get("benchbed.study") if own else None
+        chosen += named or [run for run in own if run.data.tags.get("benchbed.study") == newest]
+    return chosen
+
+
+def _place(run: Run) -> tuple[str | None, ...]:
+    return tuple(run.data.tags.get(f"benchbed.{name}") for name in ("kind", "model", "split_seed"))
 
 
 def _record(client: MlflowClient, run: Run, facts: dict[str, Any]) -> RunRecord:
@@ -299,6 +324,7 @@ def _record(client: MlflowClient, run: Run, facts: dict[str, Any]) -> RunRecord:
         opened=_told_facts(client, run, "opened"),
         closed=_told_facts(client, run, "closed"),
         epochs=tuple(EpochRecord(step, values[step], seconds.get(step, 0.0)) for step in sorted(values)),
+        at=int(run.info.start_time or 0),
         test={
             each: number_from(metrics[f"test_{metric_name(each)}"])
             for each in columns

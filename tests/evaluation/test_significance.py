@@ -114,8 +114,15 @@ def test_holm_agrees_with_statsmodels():
     assert holm(list(p)) == pytest.approx(list(multipletests(p, method="holm")[1]))
 
 
-def test_rows_without_common_users_are_refused():
-    a = Row("a", {0: Sample(np.arange(5), np.ones((1, 5)))})
-    b = Row("b", {1: Sample(np.arange(5), np.ones((1, 5)))})
-    with pytest.raises(ValueError, match="no split in common"):
-        compare([a, b])
+def test_rows_without_common_users_cannot_be_told_apart():
+    a = Row("a", {0: Sample(np.arange(5), np.ones((2, 5)))})
+    b = Row("b", {1: Sample(np.arange(5), np.zeros((2, 5)))})
+    found = compare([a, b])
+    assert found.ranks == {"a": (1, 2), "b": (1, 2)} and found.seed_noise_known
+
+
+def test_rows_need_names_of_their_own_and_samples():
+    with pytest.raises(ValueError, match="name of its own"):
+        compare([Row("a", {})])
+    with pytest.raises(ValueError, match="do not fit"):
+        Sample(np.arange(5), np.ones((2, 4)))

@@ -1,0 +1,278 @@
+"""Files of a leaderboard: for people (HTML, Markdown, LaTeX) and for programs (CSV, JSON)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchbed.reporting.leaderboard import Leaderboard, LeaderboardRow, make_leaderboard
+from benchbed.tracking.reading import RunRecord, read_cases, read_sweep, send_outstanding, store_uri
+from benchbed.workspace import Workspace, replacing
+
+FORMATS = ("html", "md", "csv", "tex", "json")
+
+
+def write_report(workspace: Workspace, benchmark_name: str, out: Path, uri: str | None = None) -> list[Path]:
+    """Write the leaderboard of a benchmark's newest sweep as ``leaderboard.{html,md,csv,tex,json}``.
+
+    What an ended sweep could not send to the store is sent first.
+
+    Parameters
+    ----------
+    workspace
+        Where the sweep ran.
+    benchmark_name
+        Which benchmark.
+    out
+        Folder for the files; created when absent. Every file is replaced as a whole.
+    uri
+        The store; None takes ``MLFLOW_TRACKING_URI``, else the workspace's.
+
+    Returns
+    -------
+    list of Path
+        The files, in order of :data:`FORMATS`.
+
+    Raises
+    ------
+    TrackingError
+        The store cannot be read or has no such benchmark.
+    """
+    address = store_uri(workspace, uri)
+    send_outstanding(workspace.sweep(benchmark_name), workspace, address)
+    record = read_sweep(address, benchmark_name)
+    return write_files(make_leaderboard(record, lambda run, columns: read_cases(address, run, columns)), out)
+
+
+def write_files(board: Leaderboard, out: Path) -> list[Path]:
+    """Write a leaderboard in every format; see :func:`write_report`."""
+    from benchbed.reporting.page import render_page
+
+    texts = {
+        "html": render_page(board),
+        "md": to_markdown(board),
+        "csv": to_csv(board),
+        "tex": to_latex(board),
+        "json": to_json(board),
+    }
+    written = []
+    for kind in FORMATS:
+        path = out / f"leaderboard.{kind}"
+        with replacing(path) as temporary:
+            temporary.write_text(texts[kind], encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def to_csv(board: Leaderboard) -> str:
+    """One line a row, plain numbers, nothing for what is not known.
+
+    Columns: ``rank, model, variant, user_mode``, for each metric its mean over seeds and ``METRIC_std``, then costs.
+    """
+    head: list[Any] = ["rank", "model", "variant", "user_mode"]
+    metrics = [name for column in board.record.columns for name in (column, f"{column}_std")]
+    lines = [[*head, *metrics, *_costs(board.rows[0])]] if board.rows else [[*head, *metrics]]
+    for row in board.rows:
+        spreads = [
+            number for column in board.record.columns for number in (row.metrics[column].mean, row.metrics[column].deviation)
+        ]
+        lines.append([row.rank, row.model, row.variant, row.user_mode, *spreads, *_costs(row).values()])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([[_plain(cell) for cell in line] for line in lines])
+    return text.getvalue()
+
+
+def _costs(row: LeaderboardRow) -> dict[str, Any]:
+    best = row.best_epochs
+    return {
+        "last_rank": row.last_rank,
+        "baseline": int(row.baseline),
+        "validation_default": row.default_value,
+        "validation_tuned": row.tuned_value,
+        "trials_declared": row.budget.declared,
+        "trials_complete": row.budget.complete,
+        "trials_pruned": row.budget.pruned,
+        "trials_failed": row.budget.failed,
+        "search_seconds": row.budget.seconds,
+        "search_epochs": row.budget.epochs,
+        "final_seconds": row.final_seconds,
+        "final_seeds_planned": row.seeds["planned"],
+        "final_seeds_finished": row.seeds["finished"],
+        "final_seeds_collapsed": row.seeds["collapsed"],
+        "final_seeds_failed": row.seeds["failed"],
+        "final_best_epoch": sum(best) / len(best) if best else None,
+        "parameters": row.parameters,
+        "peak_memory_mb": row.peak_memory_mb,
+        "coverage": row.coverage,
+    }
+
+
+def _plain(cell: Any) -> Any:
+    if cell is None or (isinstance(cell, float) and not math.isfinite(cell)):
+        return ""
+    return round(cell, 6) if isinstance(cell, float) else cell
+
+
+def to_json(board: Leaderboard) -> str:
+    """Everything: the record, the rows, all pairs. Strict JSON: what is not finite is null."""
+    record = board.record
+    whole = {
+        "benchmark": record.benchmark,
+        "sweep": record.sweep,
+        "finished": record.finished,
+        "reservations": board.reservations,
+        "select_by": record.select_by,
+        "columns": record.columns,
+        "rows": [asdict(row) for row in board.rows],
+        "comparison": board.comparison and _comparison(board),
+        "facts": record.facts,
+        "notes": record.notes,
+        "runs": [_run(run) for run in (*record.trials, *record.finals)],
+    }
+    return json.dumps(_finite(whole), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _comparison(board: Leaderboard) -> dict[str, Any]:
+    assert board.comparison is not None
+    found = board.comparison
+    return {
+        "level": found.level,
+        "smallest_detectable": found.smallest_detectable,
+        "seed_noise_known": found.seed_noise_known,
+        "seed_deviation": found.seed_deviation,
+        "pairs": [{**asdict(pair), "standard_error": pair.standard_error} for pair in found.pairs],
+    }
+
+
+def _run(run: RunRecord) -> dict[str, Any]:
+    return {**asdict(run), "epochs": [[epoch.number, epoch.value, epoch.seconds] for epoch in run.epochs]}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def to_markdown(board: Leaderboard) -> str:
+    """A table for a readme, with its reservations above and its marks below."""
+    record = board.record
+    lines = [f"# {record.benchmark.get('title') or record.benchmark['name']}", ""]
+    lines += [line for text in board.reservations for line in (f"> **{_cell(text)}**", "")]
+    head = ["rank", "model", "variant", *record.columns, "default → tuned (validation)", "trials", "search time"]
+    lines += [_line(head), _line(["---:", ":---", ":---", *["---:"] * (len(head) - 3)])]
+    for row in board.rows:
+        marks = ", ".join(mark.word for mark in row.marks)
+        name = f"{_cell(row.model)}<br><sub>{_cell(marks)}</sub>" if marks else _cell(row.model)
+        cells = [rank_text(row), name, _cell(row.variant)]
+        cells += [_spread(row, column) for column in record.columns]
+        cells += [f"{number(row.default_value)} → {number(row.tuned_value)}", str(_trials(row)), duration(row.budget.seconds)]
+        lines.append(_line(cells))
+    lines += [
+        "",
+        f"Test means over users, ± deviation over training seeds; ranked by {record.select_by}. {rank_words(board)}",
+        "",
+    ]
+    lines += [f"- {_cell(word)}" for word in record.facts.get("protocol_words", ())]
+    lines += ["", f"Protocol `{str(record.facts.get('protocol_fingerprint'))[:16]}`, sweep `{record.sweep}`."]
+    return "\n".join(lines) + "\n"
+
+
+def to_latex(board: Leaderboard) -> str:
+    """A ``booktabs`` table."""
+    columns = board.record.columns
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        *[f"% {text}" for text in board.reservations],
+        f"\\begin{{tabular}}{{rll{'r' * len(columns)}}}",
+        "\\toprule",
+        " & ".join(["rank", "model", "variant", *map(_tex, columns)]) + r" \\",
+        "\\midrule",
+    ]
+    for row in board.rows:
+        cells = [rank_text(row), _tex(row.model), _tex(row.variant)]
+        cells += [_spread(row, column).replace(" ± ", r" {\scriptsize$\pm$}") for column in columns]
+        lines.append(" & ".join(cells) + r" \\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+# ----- words and numbers that several formats share -----------------------------------------------------------------
+
+
+def rank_text(row: LeaderboardRow) -> str:
+    """``1``, an interval, or a dash."""
+    if row.rank is None:
+        return "–"  # noqa: RUF001
+    return str(row.rank) if row.last_rank in (None, row.rank) else f"{row.rank}–{row.last_rank}"  # noqa: RUF001
+
+
+def rank_words(board: Leaderboard) -> str:
+    """What the ranks mean, and how small a difference could have been found."""
+    found = board.comparison
+    if found is None:
+        return "No row has a test result yet."
+    words = (
+        f"Rank = 1 + the number of rows that are significantly better (all {len(found.pairs)} pairs, Holm, {found.level:.0%}); "
+        "an interval gives the ranks that the data allow."
+    )
+    if math.isfinite(found.smallest_detectable):
+        words += f" A difference of {found.smallest_detectable:.4f} would be found four times in five."
+    return words
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number, or a dash where there is none."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"  # noqa: RUF001
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    Examples
+    --------
+    >>> duration(42.4), duration(185), duration(7260)
+    ('42 s', '3 min 5 s', '2 h 1 min')
+    """
+    if seconds < 1:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _trials(row: LeaderboardRow) -> str:
+    budget = row.budget
+    return f"{budget.complete + budget.pruned + budget.failed}/{budget.declared}"
+
+
+def _spread(row: LeaderboardRow, column: str) -> str:
+    spread = row.metrics[column]
+    if not math.isfinite(spread.mean):
+        return number(None)
+    shown = math.isfinite(spread.deviation) and not (row.closed_form and spread.deviation == 0)
+    return f"{spread.mean:.4f} ± {spread.deviation:.4f}" if shown else f"{spread.mean:.4f}"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(text: str) -> str:
+    for sign, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\n", " ")):
+        text = text.replace(sign, safe)
+    return text
+
+
+def _tex(text: str) -> str:
+    escapes = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(escapes.get(sign, f"\\{sign}" if sign in "&%$#_{}" else sign) for sign in text)

@@ -1,0 +1,370 @@
+"""The leaderboard as data: rows, ranks and marks, made from the record of a sweep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, median, stdev
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchbed.evaluation.significance import Comparison, Row, Sample, compare
+from benchbed.tracking.reading import RunRecord, SweepRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEAST_TRIALS, LEAST_SEEDS = 10, 3
+"""Below either, a leaderboard is no evidence and says so."""
+
+ReadCases = Callable[[RunRecord, Sequence[str]], "pd.DataFrame | None"]
+"""Gives some columns of the values per test case of a final run."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One metric over the final runs of a row.
+
+    Attributes
+    ----------
+    values
+        One per finished run, in order of split seed and training seed; nan for a collapsed one.
+    mean, deviation, middle
+        Over the finite values; nan without any. The deviation of a single value is 0 for a closed form, else nan.
+    """
+
+    values: tuple[float, ...]
+    mean: float
+    deviation: float
+    middle: float
+
+    @classmethod
+    def of(cls, values: Sequence[float], splits: Sequence[int | None], *, closed_form: bool) -> Spread:
+        """The mean weighs every split the same."""
+        finite = [(value, split) for value, split in zip(values, splits, strict=True) if math.isfinite(value)]
+        if not finite:
+            return cls(tuple(values), math.nan, math.nan, math.nan)
+        by_split: dict[int | None, list[float]] = {}
+        for value, split in finite:
+            by_split.setdefault(split, []).append(value)
+        plain = [value for value, _ in finite]
+        alone = 0.0 if closed_form else math.nan
+        return cls(
+            tuple(values), fmean(map(fmean, by_split.values())), stdev(plain) if len(plain) > 1 else alone, median(plain)
+        )
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A remark on a row: a word to show, what it means, and whether it is a warning."""
+
+    word: str
+    meaning: str
+    warning: bool = True
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a model's search was given and what it used."""
+
+    declared: int
+    complete: int
+    pruned: int
+    failed: int
+    open: int
+    seconds: float
+    epochs: int
+
+
+@dataclass(frozen=True)
+class LeaderboardRow:
+    """One model of the leaderboard.
+
+    Attributes
+    ----------
+    rank, last_rank
+        Interval of ranks that the data allow; None for a row without test results.
+    metrics
+        Test metrics by column.
+    default_value, tuned_value
+        ``select_by`` on *validation*, of trial 0 and of the best complete trial, mean over splits.
+    parameters
+        Count of trained numbers.
+    configurations
+        The tuned hyper-parameters by split seed.
+    seeds
+        Final runs planned, finished, collapsed (nan) and failed.
+    """
+
+    model: str
+    variant: str
+    user_mode: str
+    baseline: bool
+    reference: str
+    closed_form: bool
+    rank: int | None
+    last_rank: int | None
+    metrics: dict[str, Spread]
+    default_value: float | None
+    tuned_value: float | None
+    budget: Budget
+    final_seconds: float
+    best_epochs: tuple[int, ...]
+    parameters: int | None
+    peak_memory_mb: float | None
+    coverage: float | None
+    configurations: dict[int | None, dict[str, Any]]
+    seeds: dict[str, int]
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Rows in order of rank, with what is needed to judge them.
+
+    Attributes
+    ----------
+    record
+        The sweep.
+    rows
+        Ranked rows first, best first; then those without test results.
+    comparison
+        All pairs of ranked rows; None with no ranked row.
+    best_baseline
+        Name of the baseline with the highest test mean, if any.
+    reservations
+        Why this is no evidence, or not yet: sentences.
+    """
+
+    record: SweepRecord
+    rows: tuple[LeaderboardRow, ...]
+    comparison: Comparison | None
+    best_baseline: str | None
+    reservations: tuple[str, ...] = field(default=())
+
+
+def make_leaderboard(record: SweepRecord, read_cases: ReadCases) -> Leaderboard:
+    """Make the leaderboard of a sweep.
+
+    Parameters
+    ----------
+    record
+        What the store holds.
+    read_cases
+        Gives the values per test case of a final run.
+    """
+    samples = [row for name in record.facts["models"] if (row := _test_row(record, name, read_cases)) is not None]
+    comparison = compare(samples) if samples else None
+    means = {row.name: row.mean for row in samples}
+    baselines = [name for name in means if record.facts["models"][name].get("baseline")]
+    best_baseline = max(baselines, key=lambda name: means[name], default=None)
+    rows = [_row(record, name, comparison, best_baseline) for name in record.facts["models"]]
+    rows.sort(
+        key=lambda row: (
+            row.rank is None,
+            row.rank or 0,
+            -_or_low(row.metrics[record.select_by].mean),
+            -_or_low(row.tuned_value),
+        )
+    )
+    return Leaderboard(record, tuple(rows), comparison, best_baseline, tuple(_reservations(record)))
+
+
+def _or_low(value: float | None) -> float:
+    return -math.inf if value is None or math.isnan(value) else value
+
+
+def _finals(record: SweepRecord, model: str) -> list[RunRecord]:
+    runs = [run for run in record.finals if run.model == model]
+    return sorted(runs, key=lambda run: (run.split_seed or 0, run.seed or 0))
+
+
+def _test_row(record: SweepRecord, model: str, read_cases: ReadCases) -> Row | None:
+    """The values per test user of a model; None when nothing can be tested."""
+    column, samples = record.select_by, {}
+    by_split: dict[int, list[RunRecord]] = {}
+    for run in _finals(record, model):
+        if run.state == "COMPLETE" and math.isfinite(run.test.get(column, math.nan)):
+            by_split.setdefault(int(run.split_seed or 0), []).append(run)
+    for split, runs in by_split.items():
+        frames = [frame for run in runs if (frame := read_cases(run, ["user", column])) is not None]
+        if frames:
+            users, values = _aligned(frames, column)
+            samples[split] = Sample(users, values)
+    about = record.facts["models"][model]
+    return Row(model, samples, random=about.get("trained_by") != "counting") if samples else None
+
+
+def _aligned(frames: Sequence[pd.DataFrame], column: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Users that all seeds have, and their values, shape (seeds, users)."""
+    first = frames[0]["user"].to_numpy()
+    if all(np.array_equal(frame["user"].to_numpy(), first) for frame in frames):
+        return first, np.stack([frame[column].to_numpy(dtype=float) for frame in frames])
+    series = [frame.set_index("user")[column] for frame in frames]
+    users = np.array(sorted(set.intersection(*(set(each.index) for each in series))))
+    return users, np.stack([each.loc[users].to_numpy(dtype=float) for each in series])
+
+
+def _row(record: SweepRecord, model: str, comparison: Comparison | None, best_baseline: str | None) -> LeaderboardRow:
+    about = record.facts["models"][model]
+    closed_form = about.get("trained_by") == "counting"
+    trials = [run for run in record.trials if run.model == model]
+    finals = _finals(record, model)
+    done = [run for run in finals if run.state == "COMPLETE"]
+    splits = [run.split_seed for run in done]
+    metrics = {
+        column: Spread.of([run.test.get(column, math.nan) for run in done], splits, closed_form=closed_form)
+        for column in record.columns
+    }
+    best = _best_trials(trials)
+    rank, last = comparison.ranks.get(model, (None, None)) if comparison else (None, None)
+    costs = done or trials
+    row = LeaderboardRow(
+        model=model,
+        variant=str(about.get("variant") or ""),
+        user_mode=str(about.get("user_mode") or ""),
+        baseline=bool(about.get("baseline")),
+        reference=str(about.get("reference") or ""),
+        closed_form=closed_form,
+        rank=rank,
+        last_rank=last,
+        metrics=metrics,
+        default_value=_mean(run.value for run in trials if run.number == 0),
+        tuned_value=_mean(run.value for run in best.values()),
+        budget=_budget(record, model, trials),
+        final_seconds=sum(run.seconds for run in finals),
+        best_epochs=tuple(int(run.closed["best_epoch"]) for run in done if run.closed.get("best_epoch")),
+        parameters=_largest(costs, "parameters"),
+        peak_memory_mb=_largest([*trials, *finals], "peak_memory_mb"),
+        coverage=_mean(run.closed.get("coverage") for run in done),
+        configurations={
+            **{split: run.parameters for split, run in best.items()},
+            **{run.split_seed: run.parameters for run in finals},
+        },
+        seeds=_seeds(record, closed_form, finals),
+        marks=(),
+    )
+    return LeaderboardRow(**{**row.__dict__, "marks": tuple(_marks(record, row, best, done, comparison, best_baseline))})
+
+
+def _best_trials(trials: Sequence[RunRecord]) -> dict[int | None, RunRecord]:
+    """The best complete trial of each split: what the search stage handed on."""
+    best: dict[int | None, RunRecord] = {}
+    for run in trials:
+        if run.state == "COMPLETE" and run.value is not None and not math.isnan(run.value):
+            old = best.get(run.split_seed)
+            if old is None or run.value > _or_low(old.value):
+                best[run.split_seed] = run
+    return best
+
+
+def _budget(record: SweepRecord, model: str, trials: Sequence[RunRecord]) -> Budget:
+    states = [run.state for run in trials]
+    splits = len(record.benchmark["split"].get("seeds") or [0])
+    return Budget(
+        declared=int(record.facts["models"][model].get("declared_trials") or 0) * splits,
+        complete=states.count("COMPLETE"),
+        pruned=states.count("PRUNED"),
+        failed=states.count("FAIL"),
+        open=states.count("RUNNING"),
+        seconds=sum(run.seconds for run in trials),
+        epochs=sum(len(run.epochs) for run in trials),
+    )
+
+
+def _seeds(record: SweepRecord, closed_form: bool, finals: Sequence[RunRecord]) -> dict[str, int]:
+    planned = 1 if closed_form else len(record.benchmark["final"]["seeds"])
+    splits = len(record.benchmark["split"].get("seeds") or [0])
+    done = [run for run in finals if run.state == "COMPLETE"]
+    collapsed = [run for run in done if not math.isfinite(run.test.get(record.select_by, math.nan))]
+    return {
+        "planned": planned * splits,
+        "finished": len(done),
+        "collapsed": len(collapsed),
+        "failed": sum(run.state == "FAIL" for run in finals),
+    }
+
+
+def _marks(
+    record: SweepRecord,
+    row: LeaderboardRow,
+    best: dict[int | None, RunRecord],
+    done: Sequence[RunRecord],
+    comparison: Comparison | None,
+    best_baseline: str | None,
+) -> list[Mark]:
+    marks = []
+    if row.baseline:
+        marks.append(Mark("baseline", "A simple method, tuned with the same budget.", warning=False))
+    elif comparison and best_baseline and row.rank is not None and not comparison.better(row.model, best_baseline):
+        marks.append(
+            Mark(
+                "not above baseline",
+                f"Not significantly above the best baseline ({best_baseline}) on {record.select_by}.",
+            )
+        )
+    if reason := _not_converged(record, row, best, done):
+        marks.append(Mark("not converged", reason))
+    seeds = row.seeds
+    if seeds["collapsed"]:
+        marks.append(
+            Mark(f"{seeds['collapsed']} collapsed", "Final seeds that ended in nan: never redrawn, left out of the mean.")
+        )
+    if seeds["failed"]:
+        marks.append(Mark(f"{seeds['failed']} failed", "Final seeds that failed: never redrawn, left out of the mean."))
+    missing = seeds["planned"] - seeds["finished"] - seeds["failed"]
+    if row.rank is not None and missing > 0:
+        marks.append(Mark(f"{missing} missing", "Final seeds that have not run yet."))
+    if row.rank is None:
+        marks.append(Mark("no test result", "No final run of this model has a test result."))
+    return marks
+
+
+def _not_converged(
+    record: SweepRecord, row: LeaderboardRow, best: dict[int | None, RunRecord], done: Sequence[RunRecord]
+) -> str | None:
+    """A best epoch in the last tenth of the cap: training was cut, not finished."""
+    if row.closed_form:
+        return None
+    cap = record.facts["models"][row.model].get("max_epochs")
+    late = [run for run in best.values() if cap and float(run.closed.get("best_epoch") or 0) > 0.9 * float(cap)]
+    if late:
+        return f"The best trial of the search was still improving in the last tenth of its {cap} epochs."
+    cut = [
+        run
+        for run in done
+        if run.closed.get("finished") in ("max_epochs", "seconds")
+        and float(run.closed.get("best_epoch") or 0) > 0.9 * len(run.epochs) > 0
+    ]
+    return "A final run was still improving when it reached its cap." if cut else None
+
+
+def _reservations(record: SweepRecord) -> list[str]:
+    found = []
+    if not record.finished:
+        found.append("This sweep is not finished: rows may be missing, and everything here may still change.")
+    trials = int(record.benchmark["search"]["trials"])
+    seeds = len(record.benchmark["final"]["seeds"])
+    few = [
+        text
+        for text, lacks in (
+            (f"{trials} trials a model (at least {LEAST_TRIALS})", trials < LEAST_TRIALS),
+            (f"{seeds} training seed{'s' if seeds > 1 else ''} (at least {LEAST_SEEDS})", seeds < LEAST_SEEDS),
+        )
+        if lacks
+    ]
+    if few:
+        found.append(f"Not evidence: {' and '.join(few)}. It shows how benchbed works, not which model is better.")
+    return found
+
+
+def _mean(values: Any) -> float | None:
+    found = [float(value) for value in values if value is not None and math.isfinite(value)]
+    return fmean(found) if found else None
+
+
+def _largest(runs: Sequence[RunRecord], fact: str) -> Any:
+    found = [run.closed[fact] for run in runs if isinstance(run.closed.get(fact), int | float)]
+    return max(found) if found else None
