@@ -141,8 +141,11 @@ def _real_path(detail: ErrorDetails) -> Path_:
     return tuple(
         part
         for part in detail["loc"]
-        if isinstance(part, int) or not (part.startswith(("function-", "tagged-union", "literal[", "union["))
-        or part in ("[key]", "str", "int", "float", "bool", "none", "constrained-str", "constrained-int"))
+        if isinstance(part, int)
+        or not (
+            part.startswith(("function-", "tagged-union", "literal[", "union["))
+            or part in ("[key]", "str", "int", "float", "bool", "none", "constrained-str", "constrained-int")
+        )
     )
 
 

@@ -1,0 +1,1 @@
+"""Raw logs to Parquet to arrays: cards, readers, cleaning, splits, the vault, audits."""

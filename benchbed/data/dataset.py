@@ -1,7 +1,7 @@
 """What training and evaluation see of the data: plain arrays, no files.
 
 Item numbers here are *model indices* of one split: 0 is padding (and any item outside the candidates), 1..n_items are the
-candidates, ordered by falling number of training events. User numbers are indices into the prepared dataset's ``users.parquet``.
+candidates, ordered by falling number of training events. User numbers are indices into the dataset's ``users.parquet``.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Ragged:
 
     @classmethod
     def of(cls, rows: list[list[int]]) -> Ragged:
+        """From lists."""
         lengths = np.array([len(r) for r in rows], dtype=np.int64)
         values = np.array([v for r in rows for v in r], dtype=np.int64)
         return cls(values, np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
@@ -50,6 +51,7 @@ class Ragged:
 
     @property
     def lengths(self) -> IntArray:
+        """Number of values of every row."""
         return np.diff(self.offsets)
 
     @property
@@ -97,12 +99,13 @@ class Cases:
         return len(self.users)
 
     def take(self, rows: IntArray) -> Cases:
+        """The given cases, in the given order."""
         return Cases(self.users[rows], self.histories.take(rows), self.targets.take(rows))
 
 
 @dataclass(frozen=True)
 class Features:
-    """One categorical field of items or users: the values of each row, as indices from 1 (0 is padding, an empty row has none)."""
+    """One categorical field of items or users: the values of each row, from 1 (0 is padding, an empty row has none)."""
 
     name: str
     values: Ragged
@@ -111,7 +114,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Graph:
-    """Knowledge-graph triples over entities. ``item_entity[i]`` is the entity of item ``i``, 0 for none; entities count from 1."""
+    """Knowledge-graph triples. ``item_entity[i]`` is the entity of item ``i``, 0 for none; entities count from 1."""
 
     heads: IntArray
     relations: IntArray

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from benchbed.config import Schema, fingerprint
 
 SPLITS: dict[str, str] = {
-    "user_disjoint": "users are divided into train, validation and test; held-out users give a history and targets (strong generalisation)",
+    "user_disjoint": "users are divided into train, validation and test; held-out users give a history and targets",
     "leave_one_out": "the last event of each user is the test target, the one before it the validation target",
 }
 """Every split kind, with its meaning in words."""
@@ -73,6 +73,7 @@ class SplitSpec(Schema):
 
     @property
     def parts(self) -> tuple[int, int, int]:
+        """Train : validation : test, in users."""
         return self.ratios or (8, 1, 1)
 
     @property

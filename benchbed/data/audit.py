@@ -1,0 +1,197 @@
+"""What the data itself says about leakage and fairness: ``audit.json`` of a dataset and of a split.
+
+Shares lie between 0 and 1; None where there is nothing to divide by or no times. A split is audited when it is made, test part
+included, before any model exists; afterwards nothing but the vault reads the test part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchbed.data.card import Card
+from benchbed.data.database import literal
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+MANY_REPEATS = 0.01
+"""Above this share of targets that repeat the history the audit warns."""
+
+
+def _one(connection: DuckDBPyConnection, query: str) -> Any:
+    row = connection.execute(query).fetchone()
+    assert row is not None
+    return row[0] if len(row) == 1 else row
+
+
+def audit_dataset(
+    connection: DuckDBPyConnection,
+    card: Card,
+    folder: Path,
+    steps: Sequence[Mapping[str, Any]],
+    rows: Mapping[str, Mapping[str, int]],
+) -> dict[str, Any]:
+    """Of the prepared tables in ``folder``: sizes, times, ties, repeats, what cleaning dropped, and warnings."""
+    log = f"read_parquet({literal(str(folder / 'interactions.parquet'))})"
+    unit = card.tables.interactions.stored_unit
+    events, users, items, pairs = _one(
+        connection, f'SELECT count(*), count(DISTINCT "user"), count(DISTINCT item), count(DISTINCT ("user", item)) FROM {log}'
+    )
+    lengths = f'(SELECT count(*) AS n FROM {log} GROUP BY "user")'
+    shortest, median, longest = _one(connection, f"SELECT min(n), median(n), max(n) FROM {lengths}")
+    found: dict[str, Any] = {
+        "interactions": events,
+        "users": users,
+        "items": items,
+        "density": events / (users * items),
+        "events_per_user": {"least": shortest, "median": median, "most": longest},
+        "repeated_pairs_share": (events - pairs) / events,
+        "timestamp_unit": unit,
+        "tied_events_share": None,
+        "rejected": {name: count["rejected"] for name, count in rows.items()},
+        "cleaning": list(steps),
+    }
+    if unit is not None:
+        distinct = _one(connection, f'SELECT count(*) FROM (SELECT DISTINCT "user", timestamp FROM {log})')
+        found["tied_events_share"] = (events - distinct) / events
+        found["first_time"], found["last_time"] = _one(connection, f"SELECT min(timestamp), max(timestamp) FROM {log}")
+    return found | {"warnings": _dataset_warnings(found, card)}
+
+
+_LATEST = {"seconds": 4_102_444_800, "milliseconds": 4_102_444_800_000, "microseconds": 4_102_444_800_000_000}
+
+
+def _dataset_warnings(found: Mapping[str, Any], card: Card) -> list[str]:
+    told = []
+    unit = found["timestamp_unit"]
+    if unit is None:
+        told.append("The log has no times: a split must order events by `ties: file` or `ties: column: NAME`.")
+    elif found["last_time"] > _LATEST[unit]:
+        told.append(
+            f"The latest time, {found['last_time']} {unit}, lies beyond the year 2100: check timestamp_unit in the card."
+        )
+    tied = found["tied_events_share"]
+    if tied is not None and tied > 0.01:
+        told.append(
+            f"{100 * tied:.1f} % of the events share their time with an earlier event of the same user; their order is decided "
+            "by the `ties` of the split."
+        )
+    repeated = found["repeated_pairs_share"]
+    if repeated > MANY_REPEATS:
+        told.append(
+            f"{100 * repeated:.1f} % of the events repeat an earlier pair of user and item: consider `seen_items: keep`."
+        )
+    rejected = sum(found["rejected"].values())
+    if rejected:
+        told.append(f"{rejected} raw rows could not be read; rejected.parquet names each with its reason.")
+    if card.clean.k_core is not None:
+        before, after = found["cleaning"][-2], found["cleaning"][-1]
+        told.append(
+            f"The k-core dropped {before['interactions'] - after['interactions']} events, "
+            f"{before['users'] - after['users']} users and {before['items'] - after['items']} items; "
+            "it was computed before any split, held-out users included."
+        )
+    return told
+
+
+def audit_split(connection: DuckDBPyConnection, *, timed: bool, disjoint: bool, k_core_item: int | None) -> dict[str, Any]:
+    """Of a split whose rows are in the tables ``events``, ``train``, ``valid``, ``test`` and ``vocabulary``."""
+    users, short = _one(
+        connection, 'SELECT count(*), count(*) FILTER (length < 3) FROM (SELECT DISTINCT "user", length FROM events)'
+    )
+    found: dict[str, Any] = {
+        "users": users,
+        "training_users": _one(connection, 'SELECT count(DISTINCT "user") FROM train'),
+        "training_events": _one(connection, "SELECT count(*) FROM train"),
+        "training_items": _one(connection, "SELECT count(*) FROM vocabulary WHERE count > 0"),
+        "catalogue_items": _one(connection, "SELECT count(*) FROM vocabulary"),
+        "users_shorter_than_3": short,
+    }
+    found["valid"] = _audit_part(connection, "valid", timed=timed)
+    found["test"] = _audit_part(connection, "test", timed=timed)
+    shared = """
+        SELECT
+            (SELECT count(*) FROM (SELECT "user" FROM train INTERSECT SELECT "user" FROM valid)),
+            (SELECT count(*) FROM (SELECT "user" FROM train INTERSECT SELECT "user" FROM test)),
+            (SELECT count(*) FROM (SELECT "user" FROM valid INTERSECT SELECT "user" FROM test))
+    """
+    names = ("train and valid", "train and test", "valid and test")
+    found["shared_users"] = dict(zip(names, _one(connection, shared), strict=True))
+    if disjoint and any(found["shared_users"].values()):  # pragma: no cover - would be a bug of the split
+        raise AssertionError(f"user sets overlap: {found['shared_users']}")
+    if k_core_item is not None:
+        found["k_core_items_short_in_training"] = _one(
+            connection,
+            f"""
+            SELECT count(*) FROM (SELECT DISTINCT item FROM events) AS present
+            LEFT JOIN (SELECT item, count(*) AS n FROM train GROUP BY item) AS trained USING (item)
+            WHERE coalesce(n, 0) < {k_core_item}
+            """,
+        )
+    return found | {"warnings": _split_warnings(found)}
+
+
+def _audit_part(connection: DuckDBPyConnection, part: str, *, timed: bool) -> dict[str, Any]:
+    cases = _one(connection, f'SELECT count(DISTINCT "user") FROM {part}')
+    targets, unknown, repeats = _one(
+        connection,
+        f"""
+        SELECT count(*), count(*) FILTER (item NOT IN (SELECT item FROM vocabulary WHERE count > 0)),
+            count(*) FILTER (("user", item) IN (SELECT ("user", item) FROM {part} WHERE NOT target))
+        FROM {part} WHERE target
+        """,
+    )
+    found: dict[str, Any] = {
+        "cases": cases,
+        "history_events": _one(connection, f"SELECT count(*) FROM {part} WHERE NOT target"),
+        "targets": targets,
+        "unknown_targets_share": unknown / targets if targets else None,
+        "repeated_targets_share": repeats / targets if targets else None,
+        "cuts_inside_a_tie_share": None,
+        "training_events_after_cut_share": None,
+    }
+    if timed and cases:
+        cuts = f"""
+            SELECT max(timestamp) FILTER (NOT target) AS cut, min(timestamp) FILTER (target) AS next FROM {part} GROUP BY "user"
+        """
+        found["cuts_inside_a_tie_share"] = _one(connection, f"SELECT avg((cut = next)::INTEGER) FROM ({cuts})")
+        found["training_events_after_cut_share"] = _one(
+            connection,
+            f"""
+            WITH counted AS (SELECT timestamp, max(place) AS place FROM
+                (SELECT timestamp, row_number() OVER (ORDER BY timestamp) AS place FROM train) GROUP BY timestamp)
+            SELECT 1 - avg(coalesce(place, 0)) / (SELECT count(*) FROM train)
+            FROM ({cuts}) AS cuts ASOF LEFT JOIN counted ON cuts.cut >= counted.timestamp
+            """,
+        )
+    return found
+
+
+def _split_warnings(found: Mapping[str, Any]) -> list[str]:
+    told = []
+    for part, name in (("valid", "validation"), ("test", "test")):
+        facts = found[part]
+        if facts["cases"] == 0:
+            told.append(f"There are no {name} cases.")
+            continue
+        if facts["repeated_targets_share"] > MANY_REPEATS:
+            told.append(
+                f"{100 * facts['repeated_targets_share']:.1f} % of the {name} targets repeat the history: "
+                "`seen_items: exclude` would remove them; sessions and listening want `keep`."
+            )
+        if (tied := facts["cuts_inside_a_tie_share"]) is not None and tied > 0.01:
+            told.append(f"{100 * tied:.1f} % of the {name} cuts fall between events of the same time.")
+        if (later := facts["training_events_after_cut_share"]) is not None and later > 0:
+            told.append(
+                f"{100 * later:.1f} % of the training events are later than a {name} user's cut, on average over the users."
+            )
+        if facts["unknown_targets_share"] > MANY_REPEATS:
+            told.append(f"{100 * facts['unknown_targets_share']:.1f} % of the {name} targets have no training event.")
+    if found.get("k_core_items_short_in_training"):
+        told.append(
+            f"{found['k_core_items_short_in_training']} items are in the k-core only through events of held-out users: "
+            "with training events alone they would have been dropped."
+        )
+    return told

@@ -1,0 +1,390 @@
+"""The dataset card: a YAML file that says where raw logs are, how to read them and what to clean."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, JsonValue, field_validator, model_validator
+
+from benchbed.config import Schema, load
+from benchbed.data.readers import READERS
+from benchbed.errors import UnknownNameError
+
+Column = Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1)]
+"""A column of a raw file: its name where the file has a header, else its position counted from 0."""
+
+FieldName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
+RESERVED = frozenset({"index", "id", "entity", "described", "user", "item", "timestamp", "rating", "row"})
+"""Column names of the prepared tables that no feature and no extra column may take."""
+
+
+class Text(Schema):
+    """Text for people to read, such as a title. Models do not see it."""
+
+    kind: Literal["text"]
+    column: Column
+
+
+class Token(Schema):
+    """One category per item or user."""
+
+    kind: Literal["token"]
+    column: Column
+
+
+class TokenSequence(Schema):
+    """Several categories in one column, divided by ``separator``."""
+
+    kind: Literal["token_seq"]
+    column: Column
+    separator: str = Field(" ", min_length=1)
+
+
+class Number(Schema):
+    """A number. With ``bins`` models see it as that many categories of equal frequency; without, they do not see it."""
+
+    kind: Literal["number"]
+    column: Column
+    bins: int | None = Field(None, ge=2, le=1000)
+
+
+class Flags(Schema):
+    """Several columns of 0 and 1 that together are one multi-valued category: column -> value."""
+
+    kind: Literal["flags"]
+    columns: dict[Column, str] = Field(min_length=1)
+
+
+Feature = Annotated[Text | Token | TokenSequence | Number | Flags, Field(discriminator="kind")]
+
+
+class Extra(Schema):
+    """An additional column of the log, kept in ``interactions.parquet``; ``ties: column: NAME`` orders by it."""
+
+    column: Column
+    kind: Literal["number", "text"] = "number"
+
+
+class Table(Schema):
+    """How one table of raw files is read.
+
+    Attributes
+    ----------
+    reader
+        Name of a reader.
+    files
+        File names or patterns (``2011-*.csv``), looked for under the raw folder, compressed or not. Several files are read in
+        this order, those of one pattern in the order of their names.
+    separator
+        Between columns; one or more characters.
+    encoding
+        Any encoding that Python knows.
+    header
+        Whether the first row names the columns.
+    quote
+        The character around fields that hold separators or line ends; ``none`` where there is no such thing.
+    """
+
+    reader: str = "csv"
+    files: tuple[str, ...] = Field(min_length=1)
+    separator: str = Field(",", min_length=1)
+    encoding: str = "utf-8"
+    header: bool = True
+    quote: str | None = '"'
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            codecs.lookup(value)
+        except LookupError:
+            raise ValueError(f"'{value}' is no encoding that Python knows (try utf-8, latin-1 or cp1252)") from None
+        return value
+
+    @field_validator("separator")
+    @classmethod
+    def _one_line(cls, value: str) -> str:
+        if "\n" in value or "\r" in value:
+            raise ValueError("a separator cannot hold a line end")
+        return value
+
+    @field_validator("quote")
+    @classmethod
+    def _one_quote(cls, value: str | None) -> str | None:
+        if value is None or value == "none":
+            return None
+        if len(value) != 1 or not value.isascii() or not value.isprintable():
+            raise ValueError("the quote is one printable ASCII character, or none")
+        return value
+
+    @model_validator(mode="after")
+    def _addressable(self) -> Table:
+        for role, column in self.sources():
+            if self.header and isinstance(column, int):
+                raise ValueError(f"{role}: with a header columns go by name, not by position {column}")
+            if not self.header and isinstance(column, str):
+                raise ValueError(f"{role}: without a header columns go by position from 0, not by the name '{column}'")
+        if self.quote is not None and self.quote in self.separator:
+            raise ValueError("the quote cannot be part of the separator")
+        return self
+
+    def sources(self) -> Iterator[tuple[str, Column]]:
+        """Every (role, column of the raw file) that this table uses."""
+        columns: Any = getattr(self, "columns", None)
+        for role in type(columns).model_fields if columns is not None else ():
+            value = getattr(columns, role)
+            if role == "extra":
+                yield from ((f"extra.{name}", extra.column) for name, extra in value.items())
+            elif value is not None:
+                yield role, value
+
+
+class InteractionColumns(Schema):
+    """Roles of the columns of the log."""
+
+    user: Column
+    item: Column
+    timestamp: Column | None = None
+    rating: Column | None = None
+    extra: dict[FieldName, Extra] = Field(default_factory=dict)
+
+    @field_validator("extra")
+    @classmethod
+    def _free_names(cls, value: dict[str, Extra]) -> dict[str, Extra]:
+        for name in value:
+            if name in RESERVED:
+                raise ValueError(f"'{name}' is taken; call this column otherwise")
+        return value
+
+
+class Interactions(Table):
+    """The log.
+
+    Attributes
+    ----------
+    timestamp_unit
+        What the numbers of the timestamp column count since 1970. Stored as they are; ``fractional_seconds`` are stored as
+        microseconds.
+    timestamp_format
+        For dates and times as text, in the notation of ``strptime`` (read as UTC); stored as seconds, or as microseconds where
+        the format has fractions of a second.
+    """
+
+    columns: InteractionColumns
+    timestamp_unit: Literal["seconds", "milliseconds", "microseconds", "fractional_seconds"] = "seconds"
+    timestamp_format: str | None = None
+
+    @property
+    def stored_unit(self) -> str | None:
+        """Unit of the prepared timestamps, None without times."""
+        if self.columns.timestamp is None:
+            return None
+        if self.timestamp_format is not None:
+            return "microseconds" if any(f in self.timestamp_format for f in ("%f", "%g", "%n")) else "seconds"
+        return "microseconds" if self.timestamp_unit == "fractional_seconds" else self.timestamp_unit
+
+
+class ItemColumns(Schema):
+    """The column of the item's id."""
+
+    item: Column
+
+
+class UserColumns(Schema):
+    """The column of the user's id."""
+
+    user: Column
+
+
+class Described(Table):
+    """A table with one row per item or user."""
+
+    features: dict[FieldName, Feature] = Field(default_factory=dict)
+
+    @field_validator("features")
+    @classmethod
+    def _free_names(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if name in RESERVED:
+                raise ValueError(f"'{name}' is taken; call this feature otherwise")
+        return value
+
+    def sources(self) -> Iterator[tuple[str, Column]]:
+        """Every (role, column of the raw file); flags give one role per column."""
+        yield from super().sources()
+        for name, feature in self.features.items():
+            if isinstance(feature, Flags):
+                yield from ((f"features.{name}.{number}", column) for number, column in enumerate(feature.columns))
+            else:
+                yield f"features.{name}", feature.column
+
+
+class Items(Described):
+    """One row per item."""
+
+    columns: ItemColumns
+
+
+class Users(Described):
+    """One row per user."""
+
+    columns: UserColumns
+
+
+class GraphColumns(Schema):
+    """A triple."""
+
+    head: Column
+    relation: Column
+    tail: Column
+
+
+class GraphTable(Table):
+    """Knowledge-graph triples."""
+
+    columns: GraphColumns
+
+
+class LinkColumns(Schema):
+    """An item and its entity."""
+
+    item: Column
+    entity: Column
+
+
+class Links(Table):
+    """Which entity of the graph an item is. Without this table an item is the entity of the same id."""
+
+    columns: LinkColumns
+
+
+class Tables(Schema):
+    """The tables of a dataset; only the log is required."""
+
+    interactions: Interactions
+    items: Items | None = None
+    users: Users | None = None
+    graph: GraphTable | None = None
+    links: Links | None = None
+
+    @model_validator(mode="after")
+    def _linked(self) -> Tables:
+        if self.links is not None and self.graph is None:
+            raise ValueError("links without a graph would change nothing")
+        return self
+
+    def present(self) -> dict[str, Table]:
+        """The tables that the card has, by name."""
+        found = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: table for name, table in found.items() if table is not None}
+
+
+class KCore(Schema):
+    """Every user keeps at least ``user`` events and every item at least ``item``, repeated until nothing is dropped."""
+
+    user: int = Field(1, ge=1)
+    item: int = Field(1, ge=1)
+
+
+class Clean(Schema):
+    """What is dropped, in this order: low ratings, duplicates of the same user and item, what is outside the k-core."""
+
+    min_rating: float | None = None
+    duplicates: Literal["keep", "first", "last"] = "keep"
+    k_core: KCore | None = None
+
+
+class Card(Schema):
+    """A dataset card.
+
+    Examples
+    --------
+    >>> log = {"files": ["log.csv"], "columns": {"user": "u", "item": "i"}}
+    >>> card = Card(name="mine", tables={"interactions": log})
+    >>> card.clean.duplicates, card.tables.interactions.stored_unit
+    ('keep', None)
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]
+    title: str = ""
+    description: str = ""
+    homepage: str = ""
+    licence: str = ""
+    citation: str = ""
+    simulate: dict[str, JsonValue] | None = None
+    tables: Tables
+    clean: Clean = Clean()
+    max_rejected: float = Field(0.01, ge=0, le=1)
+
+    DESCRIPTIVE: ClassVar[frozenset[str]] = frozenset({"name", "title", "description", "homepage", "licence", "citation"})
+
+    @model_validator(mode="after")
+    def _cleanable(self) -> Card:
+        if self.clean.min_rating is not None and self.tables.interactions.columns.rating is None:
+            raise ValueError("clean.min_rating needs a rating column in tables.interactions.columns")
+        return self
+
+    def rules(self) -> dict[str, Any]:
+        """All that decides what ``prepare`` does."""
+        return self.model_dump(mode="json", exclude=set(self.DESCRIPTIVE))
+
+    def meaning(self) -> dict[str, Any]:
+        """All that decides the prepared rows, given the contents of the raw files (names of files do not)."""
+        rules = self.rules()
+        rules.pop("max_rejected")
+        rules.pop("simulate")
+        for table in rules["tables"].values():
+            if table is not None:
+                table.pop("files")
+        return rules
+
+
+def _folders() -> list[Path]:
+    """Where cards lie: the current folder's, then the shipped ones (in a checkout, in a wheel)."""
+    package = Path(str(resources.files("benchbed")))
+    return [Path("datasets"), package.parent / "datasets", package / "_shipped" / "datasets"]
+
+
+def known_cards() -> dict[str, Path]:
+    """Every card that can be named, with its file."""
+    found: dict[str, Path] = {}
+    for folder in _folders():
+        for path in sorted(folder.glob("*.yaml")) if folder.is_dir() else ():
+            found.setdefault(path.stem, path)
+    return dict(sorted(found.items()))
+
+
+def find_card(name_or_path: str | Path) -> Path:
+    """The file of a card: a path, a name in ``./datasets``, or the name of a shipped card.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such file and no card of that name.
+    """
+    text = str(name_or_path)
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path
+    known = known_cards()
+    if text not in known:
+        raise UnknownNameError("dataset card", text, known)
+    return known[text]
+
+
+def load_card(name_or_path: str | Path) -> Card:
+    """Find and read a card.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such card.
+    ConfigError
+        The card has mistakes; all of them are named.
+    """
+    names: Mapping[str, Any] = {"tables.*.reader": READERS}
+    return load(find_card(name_or_path), Card, names=names)

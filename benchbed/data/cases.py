@@ -1,0 +1,229 @@
+"""Evaluation cases: what the protocol makes of the rows of a split. Array arithmetic throughout.
+
+Order of the rules: ``targets: next`` takes the first event after the cut; ``seen_items: exclude`` removes targets of the full
+history; ``unknown_targets: drop`` removes targets outside the candidates; of a target that stands twice the first is kept. A
+case without targets is not evaluated, and counted by the rule that took its last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from benchbed.data.dataset import Cases, IntArray, Ragged
+
+
+class CaseRules(Protocol):
+    """The options of the evaluation block that decide the cases."""
+
+    @property
+    def seen_items(self) -> Literal["exclude", "keep"]: ...  # noqa: D102
+    @property
+    def candidates(self) -> Literal["vocabulary", "catalogue"]: ...  # noqa: D102
+    @property
+    def unknown_targets(self) -> Literal["miss", "drop"]: ...  # noqa: D102
+    @property
+    def targets(self) -> Literal["rest", "next"]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Plain :class:`CaseRules`."""
+
+    seen_items: Literal["exclude", "keep"]
+    candidates: Literal["vocabulary", "catalogue"] = "vocabulary"
+    unknown_targets: Literal["miss", "drop"] = "miss"
+    targets: Literal["rest", "next"] = "rest"
+
+
+def rules_key(rules: CaseRules) -> str:
+    """The options as one text, under which ``audit.json`` counts cases.
+
+    Examples
+    --------
+    >>> rules_key(Rules("exclude"))
+    'exclude-vocabulary-miss-rest'
+    """
+    return "-".join((rules.seen_items, rules.candidates, rules.unknown_targets, rules.targets))
+
+
+@dataclass(frozen=True)
+class CaseCounts:
+    """What became of the cases of a split under one protocol.
+
+    Attributes
+    ----------
+    cases
+        Evaluated cases.
+    targets
+        Targets of these, unknown ones included.
+    unknown_targets
+        Targets outside the candidates: counted as misses, or dropped, as the protocol says.
+    seen_targets
+        Targets removed because the history holds them.
+    repeated_targets
+        Targets removed because the same case has them already.
+    cases_without_unseen_targets, cases_without_known_targets
+        Cases not evaluated because no target was left by the rule.
+    """
+
+    cases: int
+    targets: int
+    unknown_targets: int
+    seen_targets: int
+    repeated_targets: int
+    cases_without_unseen_targets: int
+    cases_without_known_targets: int
+
+
+@dataclass(frozen=True)
+class RawCases:
+    """Cases before any rule. Items are dataset indices."""
+
+    users: IntArray
+    histories: Ragged
+    targets: Ragged
+
+
+def read_raw_cases(path: Path) -> RawCases:
+    """The cases of ``valid.parquet`` or ``test.parquet``."""
+    table = pq.read_table(path, columns=["user", "item", "target"])
+    user, item, target = (table.column(name).to_numpy() for name in ("user", "item", "target"))
+    target = target.astype(bool)
+    starts = run_starts(user)
+    both = Ragged(item.astype(np.int64), np.append(starts, len(item)))
+    return RawCases(user[starts].astype(np.int64), both.keep(~target), both.keep(target))
+
+
+def run_starts(values: NDArray[Any]) -> IntArray:
+    """Where each run of equal values starts."""
+    if len(values) == 0:
+        return np.zeros(0, np.int64)
+    return np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1]).astype(np.int64)
+
+
+def make_cases(raw: RawCases, model_index: IntArray, rules: CaseRules) -> tuple[Cases, CaseCounts]:
+    """Apply a protocol.
+
+    Parameters
+    ----------
+    raw
+        The cases of the split.
+    model_index
+        Model index of every dataset item, 0 for items outside the candidates; length is the number of items + 1.
+    rules
+        Options of the evaluation block.
+    """
+    targets = raw.targets
+    if rules.targets == "next":
+        first = np.zeros(len(targets.values), bool)
+        first[targets.offsets[:-1][targets.lengths > 0]] = True
+        targets = targets.keep(first)
+    before = targets.lengths > 0
+    seen = 0
+    if rules.seen_items == "exclude":
+        is_seen = _in_history(raw.histories, targets, len(model_index))
+        seen = int(is_seen.sum())
+        targets = targets.keep(~is_seen)
+    unseen = targets.lengths > 0
+    once = _first_occurrences(targets, len(model_index))
+    repeated = int((~once).sum())
+    targets = targets.keep(once)
+    known = model_index[targets.values] > 0
+    unknown = int((~known).sum())
+    if rules.unknown_targets == "drop":
+        targets = targets.keep(known)
+    kept = np.flatnonzero(targets.lengths > 0)
+    counts = CaseCounts(
+        cases=len(kept),
+        targets=len(targets.values),
+        unknown_targets=unknown,
+        seen_targets=seen,
+        repeated_targets=repeated,
+        cases_without_unseen_targets=int((before & ~unseen).sum()),
+        cases_without_known_targets=int((unseen & (targets.lengths == 0)).sum()),
+    )
+    histories, targets = raw.histories.take(kept), targets.take(kept)
+    indexed = [Ragged(model_index[part.values], part.offsets) for part in (histories, targets)]
+    return Cases(raw.users[kept], *indexed), counts
+
+
+def _keys(rows: Ragged, n: int) -> IntArray:
+    return rows.row_of_value * n + rows.values
+
+
+def _in_history(histories: Ragged, targets: Ragged, n: int) -> NDArray[np.bool_]:
+    return np.isin(_keys(targets, n), _keys(histories, n))
+
+
+def _first_occurrences(targets: Ragged, n: int) -> NDArray[np.bool_]:
+    first = np.zeros(len(targets.values), bool)
+    first[np.unique(_keys(targets, n), return_index=True)[1]] = True
+    return first
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """``vocabulary.parquet`` under one choice of candidates.
+
+    Attributes
+    ----------
+    items
+        Dataset index of each model index, length n_items + 1, 0 at padding.
+    counts
+        Training events, length n_items + 1.
+    ids
+        Raw ids, length n_items + 1, "" at padding.
+    """
+
+    items: IntArray
+    counts: IntArray
+    ids: tuple[str, ...]
+
+    @property
+    def n_items(self) -> int:
+        """Number of candidates."""
+        return len(self.items) - 1
+
+    def model_index(self, n_dataset_items: int) -> IntArray:
+        """Model index by dataset index, 0 for what is no candidate."""
+        found = np.zeros(n_dataset_items + 1, np.int64)
+        found[self.items[1:]] = np.arange(1, self.n_items + 1)
+        return found
+
+
+def read_vocabulary(split_folder: Path, candidates: Literal["vocabulary", "catalogue"]) -> Vocabulary:
+    """Candidates of a split: items with training events; with ``catalogue`` also those known by side tables only."""
+    table = pq.read_table(split_folder / "vocabulary.parquet", columns=["item", "id", "count"])
+    counts = table.column("count").to_numpy()
+    n = len(counts) if candidates == "catalogue" else int((counts > 0).sum())
+    table = table.slice(0, n)
+    padded = [np.concatenate([[0], table.column(name).to_numpy()]).astype(np.int64) for name in ("item", "count")]
+    return Vocabulary(padded[0], padded[1], ("", *table.column("id").to_pylist()))
+
+
+def all_rules() -> Iterator[Rules]:
+    """Every combination of options."""
+    choices = (("exclude", "keep"), ("vocabulary", "catalogue"), ("miss", "drop"), ("rest", "next"))
+    for chosen in product(*choices):
+        yield Rules(*chosen)  # type: ignore[arg-type]
+
+
+def count_all_options(split_folder: Path, valid: Path, test: Path) -> dict[str, dict[str, dict[str, int]]]:
+    """Counts of cases under every protocol, by part and :func:`rules_key`; made with the split, before any model exists."""
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for part, path in (("valid", valid), ("test", test)):
+        raw = read_raw_cases(path)
+        largest = int(max((rows.values.max(initial=0) for rows in (raw.histories, raw.targets)), default=0))
+        for rules in all_rules():
+            vocabulary = read_vocabulary(split_folder, rules.candidates)
+            index = vocabulary.model_index(max(largest, int(vocabulary.items.max())))
+            found.setdefault(part, {})[rules_key(rules)] = asdict(make_cases(raw, index, rules)[1])
+    return found

@@ -1,0 +1,60 @@
+"""DuckDB, bounded: it takes at most half of the memory and spills the rest into the workspace."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+def literal(text: str) -> str:
+    """A text as a SQL literal.
+
+    Examples
+    --------
+    >>> literal("it's")
+    "'it''s'"
+    """
+    return "'" + text.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """A name as a quoted SQL identifier.
+
+    Examples
+    --------
+    >>> identifier("order")
+    '"order"'
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
+def usable_memory() -> int:
+    """Bytes that this process may count on: half of the machine's, or of its container's."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
+        total = min(total, int(text))
+    return max(total // 2, 256 * 2**20)
+
+
+@contextmanager
+def database(scratch: Path) -> Iterator[DuckDBPyConnection]:
+    """A connection whose tables and spilled data lie in ``scratch``, which must exist; removed by the caller."""
+    import duckdb
+
+    connection = duckdb.connect(str(scratch / "work.duckdb"))
+    try:
+        connection.execute(f"SET memory_limit = '{usable_memory() // 2**20}MiB'")
+        connection.execute(f"SET temp_directory = {literal(str(scratch / 'spill'))}")
+        # The order of the log is kept in a column, not by the engine: that costs less memory.
+        connection.execute("SET preserve_insertion_order = false")
+        connection.execute("SET enable_progress_bar = false")
+        yield connection
+    finally:
+        connection.close()

@@ -1,0 +1,129 @@
+"""A split, as a trial sees it: training events, validation cases, side information. The vault is not touched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from benchbed.data.cases import (
+    CaseCounts,
+    CaseRules,
+    Vocabulary,
+    make_cases,
+    read_raw_cases,
+    read_vocabulary,
+    rules_key,
+    run_starts,
+)
+from benchbed.data.dataset import Features, Graph, IntArray, Ragged, Sequences, TrainingData
+from benchbed.data.split.make import PreparedSplit
+
+
+def load_training_data(split_folder: Path, protocol: CaseRules) -> TrainingData:
+    """Training and validation of a split under a protocol.
+
+    Raises
+    ------
+    DataError
+        There is no split in this folder.
+    """
+    split = PreparedSplit.open(split_folder)
+    dataset = split_folder.parent.parent
+    vocabulary = read_vocabulary(split_folder, protocol.candidates)
+    items = pq.read_table(dataset / "items.parquet")
+    index = vocabulary.model_index(items.num_rows)
+    valid, _ = make_cases(read_raw_cases(split_folder / "valid.parquet"), index, protocol)
+    manifest = json.loads((dataset / "manifest.json").read_text(encoding="utf-8"))
+    return TrainingData(
+        fingerprint=split.fingerprint,
+        n_items=vocabulary.n_items,
+        item_counts=vocabulary.counts,
+        item_ids=vocabulary.ids,
+        train=_sequences(split_folder / "train.parquet", index),
+        valid=valid,
+        item_features=_item_features(items, vocabulary, manifest["card"]["tables"]["items"]),
+        graph=_graph(dataset, items, vocabulary) if (dataset / "graph.parquet").is_file() else None,
+    )
+
+
+def case_counts(split_folder: Path, protocol: CaseRules) -> dict[str, CaseCounts]:
+    """What became of the validation and test cases under a protocol; counted when the split was made, the vault stays shut."""
+    cases = PreparedSplit.open(split_folder).audit["cases"]
+    return {part: CaseCounts(**cases[part][rules_key(protocol)]) for part in ("valid", "test")}
+
+
+def _sequences(path: Path, index: IntArray) -> Sequences:
+    table = pq.read_table(path)
+    user = table.column("user").to_numpy()
+    starts = run_starts(user)
+    offsets = np.append(starts, len(user))
+    times = table.column("timestamp").to_numpy() if "timestamp" in table.column_names else None
+    return Sequences(user[starts], Ragged(index[table.column("item").to_numpy()], offsets), times)
+
+
+def _item_features(items: pa.Table, vocabulary: Vocabulary, described: dict[str, Any] | None) -> dict[str, Features]:
+    """The categorical fields of the item table, by name; rows are model indices."""
+    found = {}
+    rows = pa.array(vocabulary.items[1:] - 1)
+    for name, feature in (described or {"features": {}})["features"].items():
+        if feature["kind"] == "text" or (feature["kind"] == "number" and feature["bins"] is None):
+            continue
+        column = items.column(name).combine_chunks()
+        if feature["kind"] == "number":
+            column = _binned(column, feature["bins"])
+        found[name] = _categories(name, column.take(rows))
+    return found
+
+
+def _categories(name: str, column: pa.Array) -> Features:
+    """Values as numbers from 1, in the order of the values' texts; a missing value is an empty row."""
+    if pa.types.is_list(column.type):
+        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+        values = pc.list_flatten(column)
+    else:
+        lengths = column.is_valid().to_numpy(zero_copy_only=False).astype(np.int64)
+        values = column.drop_null()
+    encoded = values.dictionary_encode()
+    names = encoded.dictionary.to_pylist()
+    order = sorted(range(len(names)), key=names.__getitem__)
+    number = np.zeros(len(names), np.int64)
+    number[order] = np.arange(1, len(names) + 1)
+    codes = number[encoded.indices.to_numpy(zero_copy_only=False)] if len(values) else np.zeros(0, np.int64)
+    # Row 0 is padding: it starts and ends at 0.
+    offsets = np.concatenate([np.zeros(2, np.int64), np.cumsum(lengths)]).astype(np.int64)
+    return Features(name, Ragged(codes, offsets), tuple(names[i] for i in order))
+
+
+def _binned(column: pa.Array, bins: int) -> pa.Array:
+    """Numbers as intervals that hold about equally many items, named so that their texts sort like the numbers."""
+    numbers = column.to_numpy(zero_copy_only=False).astype(np.float64)
+    present = np.isfinite(numbers)
+    if not present.any():
+        return pa.nulls(len(column), pa.string())
+    edges = np.unique(np.quantile(numbers[present], np.linspace(0, 1, bins + 1)))
+    place = np.clip(np.searchsorted(edges, numbers[present], side="right") - 1, 0, max(len(edges) - 2, 0))
+    width = len(str(len(edges)))
+    names = [f"{i + 1:0{width}d}: {edges[i]:g} to {edges[min(i + 1, len(edges) - 1)]:g}" for i in range(max(len(edges) - 1, 1))]
+    texts = np.full(len(numbers), None, dtype=object)
+    texts[present] = np.array(names, dtype=object)[place]
+    return pa.array(texts, pa.string())
+
+
+def _graph(dataset: Path, items: pa.Table, vocabulary: Vocabulary) -> Graph:
+    triples = pq.read_table(dataset / "graph.parquet")
+    head, relation, tail = (triples.column(name).to_numpy() for name in ("head", "relation", "tail"))
+    entity = items.column("entity").to_numpy()
+    return Graph(
+        heads=head,
+        relations=relation,
+        tails=tail,
+        n_entities=pq.read_metadata(dataset / "entities.parquet").num_rows,
+        n_relations=pq.read_metadata(dataset / "relations.parquet").num_rows,
+        item_entity=np.concatenate([[0], entity[vocabulary.items[1:] - 1]]).astype(np.int64),
+    )

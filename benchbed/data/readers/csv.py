@@ -1,0 +1,147 @@
+"""Columns divided by a separator: the text is cut into records here, DuckDB divides the records into fields.
+
+Not DuckDB's own CSV reader, because a reject must name its true line: that reader leaves blank lines out of its count, knows no
+row number for a value that fails a later check (an empty id), and has only a few encodings without a download.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from benchbed.data.database import literal
+from benchbed.data.raw_files import RawFile
+from benchbed.data.readers.base import Rows
+from benchbed.data.readers.records import SCHEMA, UNDECODABLE, Splitter, decoded
+from benchbed.errors import BenchbedError, DataError, nearest
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from benchbed.data.card import Table
+
+SAMPLE = 1000
+
+
+@contextmanager
+def read(connection: DuckDBPyConnection, file: RawFile, table: Table) -> Iterator[Rows]:
+    """Open one file for reading; see :class:`benchbed.data.readers.base.Rows`.
+
+    Raises
+    ------
+    DataError
+        The file is empty, lacks a column that the card names, or cannot be decompressed.
+    """
+    separator = table.separator.encode()
+    control = "\x1e" if "\x1f" in table.separator else "\x1f"
+    marker = (control * len(separator)) if table.quote else table.separator
+    splitter = Splitter(separator, ord(table.quote) if table.quote else None, marker.encode(), file.shown)
+    batches = splitter.records(decoded(file.chunks(), table.encoding))
+    first = next(batches, None)
+    if first is None:
+        raise DataError(f"{file.path} is empty.")
+    lines = zip(first.column("line").to_pylist(), first.column("text").slice(0, SAMPLE).to_pylist(), strict=False)
+    sample, places = [], []
+    for line, text in lines:
+        if body := text.rstrip("\r\n"):
+            sample.append(body)
+            places.append(line)
+    if not sample:
+        raise DataError(f"{file.path} starts with {SAMPLE} blank lines, or holds nothing else.")
+    counts = [len(text.split(marker)) for text in sample]
+    width = counts[0] if table.header else int(np.bincount(counts).argmax())
+    positions = _positions(sample[0].split(marker), file, table) if table.header else _numbers(width, file, table)
+
+    failures: list[BenchbedError] = []
+
+    def everything() -> Iterator[pa.RecordBatch]:
+        yield first
+        try:
+            yield from batches
+        except BenchbedError as error:
+            failures.append(error)
+            raise
+
+    name = f"records_of_{id(file)}"
+    connection.register(name, pa.RecordBatchReader.from_batches(SCHEMA, everything()))
+    try:
+        yield Rows(_sql(name, table, marker, width, positions, after=places[0] if table.header else 0))
+    except duckdb.Error:
+        if failures:  # the engine has wrapped what the stream raised
+            raise failures[0] from None
+        raise
+    finally:
+        connection.unregister(name)
+
+
+def _positions(header: list[str], file: RawFile, table: Table) -> list[int]:
+    """Positions of the columns that the card names."""
+    names = [_unquoted(name, table.quote) for name in header]
+    positions = []
+    for role, column in table.sources():
+        if names.count(str(column)) != 1:
+            close = nearest(str(column), names)
+            problem = "has no column" if column not in names else "has several columns"
+            raise DataError(
+                f"{file.path} {problem} '{column}' (the card names it for {role}).",
+                advice=(f"Did you mean '{close}'? " if close else "") + f"Its header: {', '.join(names)}.",
+            )
+        positions.append(names.index(str(column)))
+    return positions
+
+
+def _unquoted(text: str, quote: str | None) -> str:
+    if quote and len(text) > 1 and text[0] == quote == text[-1]:
+        return text[1:-1].replace(quote * 2, quote)
+    return text
+
+
+def _numbers(width: int, file: RawFile, table: Table) -> list[int]:
+    """Positions as the card gives them, checked against the number of columns that most rows have."""
+    for role, column in table.sources():
+        if int(column) >= width:
+            raise DataError(
+                f"{file.path} has {width} column{'s' if width != 1 else ''} (numbers 0 to {width - 1}), but the card takes "
+                f"{role} from column {column}.",
+                advice=f"Check 'separator' (now {table.separator!r}) and the column numbers, which count from 0.",
+            )
+    return [int(column) for _, column in table.sources()]
+
+
+def _sql(name: str, table: Table, marker: str, width: int, positions: list[int], *, after: int) -> str:
+    fields = [f"fields[{position + 1}]" for position in positions]
+    raw = "body"
+    flaws: list[tuple[str, str, str | None]] = [
+        (f"contains(body, {literal(UNDECODABLE)})", literal(f"bytes that are not {table.encoding}"), None),
+        ("unclosed", "'a quote opened in this row is never closed'", None),
+        (f"len(fields) <> {width}", f"'{width} columns expected, ' || len(fields) || ' found'", None),
+    ]
+    if table.quote:
+        quote, doubled = literal(table.quote), literal(table.quote * 2)
+        raw = f"replace(body, {literal(marker)}, {literal(table.separator)})"
+        opened = [f"starts_with({field}, {quote})" for field in fields]
+        for (role, _), field, is_open in zip(table.sources(), fields, opened, strict=True):
+            closed = f"(length({field}) > 1 AND ends_with({field}, {quote}))"
+            flaws.append((f"{is_open} AND NOT {closed}", "'text after the closing quote'", role))
+        fields = [
+            f"CASE WHEN {is_open} THEN replace(substr({field}, 2, length({field}) - 2), {doubled}, {quote}) ELSE {field} END"
+            for field, is_open in zip(fields, opened, strict=True)
+        ]
+    values = ", ".join(f"{field} AS c{number}" for number, field in enumerate(fields))
+    return f"""
+        SELECT line, span, {raw} AS raw,
+            CASE {" ".join(f"WHEN {when} THEN {then}" for when, then, _ in flaws)} END AS flaw,
+            CASE {" ".join(f"WHEN {when} THEN {literal(role) if role else 'NULL'}" for when, _, role in flaws)} END::VARCHAR
+                AS flaw_column,
+            {values}
+        FROM (
+            SELECT line, span, unclosed, body, string_split(body, {literal(marker)}) AS fields
+            FROM (SELECT line, span, unclosed, rtrim(text, {literal(chr(13) + chr(10))}) AS body FROM {name})
+            WHERE body <> '' AND line > {after}
+        )
+    """

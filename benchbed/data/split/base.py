@@ -1,0 +1,126 @@
+"""What all splits share: the order of events, the vocabulary, the files."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from benchbed.data.database import identifier, literal
+from benchbed.data.split.spec import SplitSpec
+from benchbed.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+SEPARATOR = "\x1f"
+"""Stands between the parts of a hashed key, so that ("1", "23") and ("12", "3") differ."""
+
+
+def keyed(seed: int, *columns: str) -> str:
+    """SQL of an MD5 over the seed and some text columns: a reproducible order that knows nothing of the data.
+
+    Examples
+    --------
+    >>> keyed(7, "u.id")
+    "md5(concat_ws(chr(31), '7', u.id))"
+    """
+    return f"md5(concat_ws(chr({ord(SEPARATOR)}), '{seed}', {', '.join(columns)}))"
+
+
+class Split(ABC):
+    """One kind of split.
+
+    A split makes three tables out of ``events`` ("user", item, timestamp where there are times, position from 1 and length of
+    the user's sequence): ``train``, ``valid`` and ``test``. The latter two also have ``target``, true for what is to be
+    predicted and false for the history.
+    """
+
+    kind: ClassVar[str]
+    disjoint: ClassVar[bool]
+    """Whether no user is in two parts."""
+
+    def __init__(self, spec: SplitSpec, seed: int) -> None:
+        self.spec, self.seed = spec, seed
+
+    @abstractmethod
+    def divide(self, connection: DuckDBPyConnection) -> dict[str, int]:
+        """Make ``train``, ``valid`` and ``test``; returns counts to be kept in the manifest."""
+
+
+def order_events(connection: DuckDBPyConnection, ties: str, seed: int, columns: dict[str, str]) -> None:
+    """Make ``events`` from the views ``interactions``, ``users`` and ``items``: every user's events, oldest first.
+
+    Parameters
+    ----------
+    ties
+        Of the split: ``hash``, ``file`` or ``column: NAME``.
+    columns
+        Type of each column of ``interactions``.
+
+    Raises
+    ------
+    DataError
+        There are no times and ties are not told otherwise, or the column is absent or text.
+    """
+    timed = "timestamp" in columns
+    keys = ["e.timestamp"] if timed else []
+    hashed = keyed(seed, "u.id", "i.id")
+    if ties == "file":
+        keys.append("e.row")
+    elif ties == "hash":
+        if not timed:
+            raise DataError(
+                "This dataset has no timestamps, so nothing says which event of a user came first.",
+                advice="Set `ties: file` in the split block where the log is in order, or `ties: 'column: NAME'`.",
+            )
+        keys.append(hashed)
+    else:
+        name = ties.partition(":")[2].strip()
+        keys += [f"e.{identifier(_ordering_column(name, columns))}", hashed]
+    connection.execute(
+        f"""
+        CREATE TABLE events AS
+        SELECT e."user", e.item, {"e.timestamp," if timed else ""}
+            row_number() OVER (PARTITION BY e."user" ORDER BY {", ".join(keys)}) AS position,
+            count(*) OVER (PARTITION BY e."user") AS length
+        FROM interactions AS e JOIN users AS u ON u.index = e."user" JOIN items AS i ON i.index = e.item
+        """
+    )
+
+
+def _ordering_column(name: str, columns: dict[str, str]) -> str:
+    extra = [c for c in columns if c not in ("user", "item", "timestamp")]
+    if name not in extra:
+        close = nearest(name, extra)
+        raise DataError(
+            f"The split orders ties by the column '{name}', which the prepared log does not have (it has {', '.join(extra)}).",
+            advice=f"Did you mean '{close}'?" if close else "Name it in the card under tables.interactions.columns.extra.",
+        )
+    if columns[name] == "VARCHAR":
+        raise DataError(
+            f"The split orders ties by the column '{name}', which is text: '10' would come before '9'.",
+            advice=f"Declare it in the card as extra: {{{name}: {{column: ..., kind: number}}}}.",
+        )
+    return name
+
+
+def make_vocabulary(connection: DuckDBPyConnection, seed: int) -> None:
+    """Make ``vocabulary`` (index, item, id, count): items of ``train`` by falling count, then items known by side tables only.
+
+    ``index`` is the model index, from 1. Ties between counts follow a hash of seed and raw id.
+    """
+    connection.execute(
+        f"""
+        CREATE TABLE vocabulary AS
+        WITH counts AS (SELECT item, count(*) AS n FROM train GROUP BY item)
+        SELECT row_number() OVER (ORDER BY coalesce(n, 0) DESC, {keyed(seed, "i.id")}) AS index, i.index AS item, i.id,
+            coalesce(n, 0) AS count
+        FROM items AS i LEFT JOIN counts ON counts.item = i.index
+        WHERE n IS NOT NULL OR i.described
+        """
+    )
+
+
+def view(connection: DuckDBPyConnection, name: str, path: str) -> None:
+    """A Parquet file under a name."""
+    connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({literal(path)})")

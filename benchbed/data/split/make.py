@@ -1,0 +1,137 @@
+"""Prepared data to the files of one split: training events, validation cases, and the test cases in their vault."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchbed.data.audit import audit_split
+from benchbed.data.cases import count_all_options
+from benchbed.data.database import database
+from benchbed.data.fingerprints import content_hash, split_fingerprint
+from benchbed.data.prepare import Prepared, exclusive, write_json
+from benchbed.data.split.base import Split, make_vocabulary, order_events, view
+from benchbed.data.split.leave_one_out import LeaveOneOut
+from benchbed.data.split.spec import SplitSpec
+from benchbed.data.split.user_disjoint import UserDisjoint
+from benchbed.data.tables import write_table
+from benchbed.errors import DataError
+
+KINDS: dict[str, type[Split]] = {kind.kind: kind for kind in (UserDisjoint, LeaveOneOut)}
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """The files of one split.
+
+    Attributes
+    ----------
+    folder
+        Holds ``train.parquet``, ``valid.parquet``, ``vocabulary.parquet``, ``manifest.json``, ``audit.json`` and ``vault/``.
+    manifest
+        The content of ``manifest.json``.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> PreparedSplit:
+        """A split made before.
+
+        Raises
+        ------
+        DataError
+            There is none in this folder.
+        """
+        try:
+            return cls(folder, json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise DataError(f"No split in {folder}.", advice="Prepare the dataset and split it again.") from None
+
+    @property
+    def split_id(self) -> str:
+        """Name of the folder."""
+        return str(self.manifest["split_id"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the prepared data, the split's settings and its rows."""
+        return str(self.manifest["fingerprint"])
+
+    @property
+    def audit(self) -> dict[str, Any]:
+        """The content of ``audit.json``."""
+        found: dict[str, Any] = json.loads((self.folder / "audit.json").read_text(encoding="utf-8"))
+        return found
+
+
+def split_dataset(prepared: Prepared, spec: SplitSpec, seed: int) -> PreparedSplit:
+    """Make one split of a prepared dataset, or return it when it is there.
+
+    Options of the evaluation (targets, unknown targets, seen items, candidates) are applied when the split is loaded, so that
+    one split serves every protocol.
+
+    Raises
+    ------
+    DataError
+        The dataset has no times and the split does not say how else to order events, or no training events would be left.
+    """
+    name = spec.split_id(seed)
+    folder = prepared.folder / "splits" / name
+    with exclusive(prepared.folder / f".{name}.lock"):
+        if (folder / "manifest.json").is_file():
+            made = PreparedSplit.open(folder)
+            if made.manifest["prepared"] == prepared.fingerprint:
+                return made
+        return _make(prepared, spec, seed, folder)
+
+
+def _make(prepared: Prepared, spec: SplitSpec, seed: int, folder: Path) -> PreparedSplit:
+    building = folder.with_name(f".{folder.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    scratch, vault = building / "scratch", building / "vault"
+    scratch.mkdir(parents=True)
+    vault.mkdir(mode=0o700)
+    split = KINDS[spec.kind](spec, seed)
+    with database(scratch) as connection:
+        for table in ("interactions", "users", "items"):
+            view(connection, table, str(prepared.folder / f"{table}.parquet"))
+        columns = {name: kind for name, kind, *_ in connection.execute("DESCRIBE interactions").fetchall()}
+        timed = "timestamp" in columns
+        order_events(connection, spec.ties, seed, columns)
+        counts = split.divide(connection)
+        if connection.execute("SELECT count(*) FROM train").fetchone() == (0,):
+            raise DataError(f"The split {folder.name} of '{prepared.name}' has no training events: the log is too small.")
+        make_vocabulary(connection, seed)
+        k_core = prepared.manifest["card"]["clean"]["k_core"]
+        audit = audit_split(
+            connection, timed=timed, disjoint=split.disjoint, k_core_item=None if k_core is None else k_core["item"]
+        )
+        connection.execute("SET preserve_insertion_order = true")
+        time = ", timestamp" if timed else ""
+        for part, path in (("train", building), ("valid", building), ("test", vault)):
+            target = ", target" if part != "train" else ""
+            query = f'SELECT "user", item{time}{target} FROM {part} ORDER BY "user", position'
+            write_table(connection, query, path / f"{part}.parquet")
+        write_table(connection, "SELECT * FROM vocabulary ORDER BY index", building / "vocabulary.parquet")
+    shutil.rmtree(scratch)
+    files = [building / "train.parquet", building / "valid.parquet", building / "vocabulary.parquet", vault / "test.parquet"]
+    identity = spec.identity(seed)
+    manifest = {
+        "split_id": folder.name,
+        "dataset": prepared.name,
+        "fingerprint": split_fingerprint(prepared.fingerprint, identity, content_hash(files)),
+        "prepared": prepared.fingerprint,
+        "identity": identity,
+        "counts": counts,
+        "timed": timed,
+    }
+    write_json(building / "audit.json", audit | {"counts": counts, "cases": count_all_options(building, files[1], files[3])})
+    write_json(building / "manifest.json", manifest)
+    shutil.rmtree(folder, ignore_errors=True)
+    building.rename(folder)
+    return PreparedSplit.open(folder)

@@ -1,0 +1,205 @@
+"""Raw rows to typed rows, in SQL; what cannot be read is kept with file, line, column and reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchbed.data.card import Card, Described, Flags, Interactions, Number, Table, TokenSequence
+from benchbed.data.database import identifier, literal
+from benchbed.data.raw_files import RawFile
+from benchbed.data.readers import reader
+from benchbed.errors import DataError
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+Progress = Callable[[str, float], None]
+"""Told what is being done, and the share that is done, from 0 to 1."""
+
+LONGEST_SHOWN = 2000
+
+
+class _Fields:
+    """The expressions of one table: values by column name, and reasons to reject a row, in the order of the columns."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.flaws: list[tuple[str, str, str]] = []
+
+    def reject(self, when: str, reason: str, role: str) -> None:
+        self.flaws.append((when, reason, role))
+
+    def identity(self, name: str, source: str) -> None:
+        """Ids are text as it stands in the file: ``007`` is not ``7``."""
+        self.values[name] = source
+        self.reject(f"trim({source}) = ''", f"'the {name} is empty'", name)
+
+    def number(self, name: str, source: str, role: str, *, optional: bool = False) -> None:
+        value = f"TRY_CAST({source} AS DOUBLE)"
+        self.values[name] = value
+        bad = f"({value} IS NULL OR NOT isfinite({value}))"
+        self.reject(f"trim({source}) <> '' AND {bad}" if optional else bad, f"{_shown(source)} || ' is no number'", role)
+
+    def timestamp(self, source: str, table: Interactions) -> None:
+        role, unit = "timestamp", table.stored_unit
+        if table.timestamp_format is not None:
+            moment = f"TRY_STRPTIME({source}, {literal(table.timestamp_format)})"
+            scale = 1 if unit == "microseconds" else 1_000_000
+            self.values[role] = f"CAST(floor(epoch_us({moment}) / {scale}) AS BIGINT)" if scale > 1 else f"epoch_us({moment})"
+            wanted = literal(f" does not follow the format {table.timestamp_format}")
+            self.reject(f"{moment} IS NULL", f"{_shown(source)} || {wanted}", role)
+            return
+        exact, value = f"TRY_CAST({source} AS BIGINT)", f"TRY_CAST({source} AS DOUBLE)"
+        bad = f"({value} IS NULL OR NOT isfinite({value}) OR abs({value}) > 9e17)"
+        self.reject(bad, f"{_shown(source)} || ' is no time in {table.timestamp_unit.replace('_', ' ')}'", role)
+        if table.timestamp_unit == "fractional_seconds":
+            self.values[role] = f"CASE WHEN {bad} THEN NULL ELSE CAST(round({value} * 1000000) AS BIGINT) END"
+            return
+        self.values[role] = exact
+        reason = f"' has a fraction; timestamp_unit is {table.timestamp_unit}'"
+        self.reject(f"{exact} IS NULL OR CAST({exact} AS DOUBLE) <> {value}", f"{_shown(source)} || {reason}", role)
+
+
+def _shown(source: str) -> str:
+    return f"'''' || left({source}, 60) || ''''"
+
+
+def _flags(fields: _Fields, name: str, feature: Flags, sources: list[str]) -> None:
+    chosen = []
+    for source, value, column in zip(sources, feature.columns.values(), feature.columns, strict=True):
+        flag = f"TRY_CAST(trim({source}) AS BOOLEAN)"
+        role = f"features.{name} (column {column})"
+        fields.reject(f"trim({source}) <> '' AND {flag} IS NULL", f"{_shown(source)} || ' is neither 0 nor 1'", role)
+        chosen.append(f"CASE WHEN {flag} THEN {literal(value)} END")
+    fields.values[name] = f"list_filter([{', '.join(chosen)}], lambda v: v IS NOT NULL)"
+
+
+def _fields(name: str, table: Table) -> _Fields:
+    """The typed columns of a table. Sources are ``c0``, ``c1`` ... in the order of ``table.sources()``."""
+    fields = _Fields()
+    sources = {role: f"c{number}" for number, (role, _) in enumerate(table.sources())}
+    for role in ("user", "item", "head", "relation", "tail", "entity"):
+        if role in sources:
+            fields.identity(role, sources[role])
+    if isinstance(table, Interactions):
+        if "timestamp" in sources:
+            fields.timestamp(sources["timestamp"], table)
+        if "rating" in sources:
+            fields.number("rating", sources["rating"], "rating")
+        for extra, column in table.columns.extra.items():
+            source = sources[f"extra.{extra}"]
+            if column.kind == "number":
+                fields.number(extra, source, extra)
+            else:
+                fields.values[extra] = source
+    if isinstance(table, Described):
+        for feature_name, feature in table.features.items():
+            if isinstance(feature, Flags):
+                _flags(
+                    fields,
+                    feature_name,
+                    feature,
+                    [sources[f"features.{feature_name}.{n}"] for n in range(len(feature.columns))],
+                )
+                continue
+            source = sources[f"features.{feature_name}"]
+            if isinstance(feature, Number):
+                fields.number(feature_name, source, feature_name, optional=True)
+            elif isinstance(feature, TokenSequence):
+                parts = f"list_transform(string_split({source}, {literal(feature.separator)}), lambda v: trim(v))"
+                fields.values[feature_name] = f"list_filter({parts}, lambda v: v <> '')"
+            else:
+                fields.values[feature_name] = f"nullif(trim({source}), '')"
+    return fields
+
+
+def stage(connection: DuckDBPyConnection, card: Card, files: dict[str, list[RawFile]], progress: Progress) -> None:
+    """Read all tables of a card.
+
+    Makes a table ``raw_NAME`` for each, holding good rows only (column ``row`` is the order in the log, over all files), and
+    ``rejected`` (table, file, line, lines, column, reason, raw).
+    """
+    connection.execute(
+        'CREATE TABLE rejected ("table" VARCHAR, file VARCHAR, line BIGINT, lines INTEGER, "column" VARCHAR, reason VARCHAR, '
+        "raw VARCHAR)"
+    )
+    connection.execute('CREATE TABLE rows_read ("table" VARCHAR, rows BIGINT)')
+    total = sum(file.path.stat().st_size for group in files.values() for file in group) or 1
+    done = 0
+    for name, table in card.tables.present().items():
+        fields = _fields(name, table)
+        offset = 0
+        for number, file in enumerate(files[name]):
+            progress(f"reading {file.shown}", done / total)
+            offset += _stage_file(connection, name, table, fields, file, offset, first=number == 0)
+            done += file.path.stat().st_size
+        _divide(connection, name, list(fields.values))
+
+
+def _stage_file(
+    connection: DuckDBPyConnection, name: str, table: Table, fields: _Fields, file: RawFile, offset: int, *, first: bool
+) -> int:
+    """Append one file to ``staged``; returns the number of lines it has."""
+    values = "".join(f", {value} AS {identifier(column)}" for column, value in fields.values.items())
+    reasons = " ".join(f"WHEN {when} THEN {reason}" for when, reason, _ in fields.flaws)
+    columns = " ".join(f"WHEN {when} THEN {literal(role)}" for when, _, role in fields.flaws)
+    with reader(table.reader)(connection, file, table) as rows:
+        select = f"""
+            SELECT line + {offset} AS row, {literal(file.shown)} AS file, line, span,
+                coalesce(flaw, CASE {reasons} END) AS reason,
+                CASE WHEN flaw IS NOT NULL THEN flaw_column ELSE CASE {columns} END END AS "column",
+                CASE WHEN flaw IS NOT NULL OR CASE {reasons} END IS NOT NULL THEN left(raw, {LONGEST_SHOWN}) END AS raw{values}
+            FROM ({rows.sql})
+        """
+        connection.execute(f"CREATE TABLE staged AS {select}" if first else f"INSERT INTO staged {select}")
+    last = connection.execute("SELECT coalesce(max(row), 0) FROM staged").fetchone()
+    assert last is not None
+    return max(int(last[0]) - offset, 0)
+
+
+def _divide(connection: DuckDBPyConnection, name: str, columns: list[str]) -> None:
+    """Good rows to ``raw_NAME``, the others to ``rejected``."""
+    connection.execute(f"INSERT INTO rows_read SELECT {literal(name)}, coalesce(sum(span), 0) FROM staged")
+    connection.execute(
+        f'INSERT INTO rejected SELECT {literal(name)}, file, line, span, "column", reason, raw '
+        "FROM staged WHERE reason IS NOT NULL"
+    )
+    chosen = ", ".join(identifier(column) for column in columns)
+    connection.execute(f"CREATE TABLE raw_{name} AS SELECT row, {chosen} FROM staged WHERE reason IS NULL")
+    connection.execute("DROP TABLE staged")
+
+
+def judge_rejected(connection: DuckDBPyConnection, card: Card, keep_at: Path) -> dict[str, dict[str, int]]:
+    """Rows read and rejected, by table.
+
+    Raises
+    ------
+    DataError
+        The share of rejected rows of a table is above ``max_rejected``; the rejects were then written to ``keep_at``.
+    """
+    rows = connection.execute(
+        """
+        SELECT "table", any_value(rows), coalesce(sum(lines), 0)::BIGINT
+        FROM rows_read LEFT JOIN rejected USING ("table") GROUP BY "table"
+        """
+    ).fetchall()
+    counts = {name: {"read": int(read), "rejected": int(bad)} for name, read, bad in rows}
+    for name, count in counts.items():
+        if count["rejected"] <= card.max_rejected * count["read"]:
+            continue
+        keep_at.parent.mkdir(parents=True, exist_ok=True)
+        connection.execute(f"COPY (SELECT * FROM rejected ORDER BY ALL) TO {literal(str(keep_at))} (FORMAT parquet)")
+        first = connection.execute(
+            'SELECT file, line, "column", reason FROM rejected WHERE "table" = ? ORDER BY file, line LIMIT 1', [name]
+        ).fetchone()
+        assert first is not None
+        column = f" ({first[2]})" if first[2] else ""
+        share = count["rejected"] / count["read"]
+        raise DataError(
+            f"{count['rejected']} of {count['read']} rows of the table {name} cannot be read ({100 * share:.3g} %; the limit "
+            f"max_rejected is {100 * card.max_rejected:.3g} %). The first: {first[0]}:{first[1]}: {first[3]}{column}.",
+            advice=f"All of them, with file, line and reason: {keep_at}",
+        )
+    return counts
