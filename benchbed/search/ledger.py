@@ -298,6 +298,11 @@ class Ledger:
         """Study name -> number of its best trial, of the searches that have one."""
         return {s.name: best.number for s in self.studies if isinstance(s, SearchStudy) and (best := s.best()) is not None}
 
+    def is_closed(self, study_name: str, number: int) -> bool:
+        """Whether a trial is over."""
+        study = next(study for study in self.studies if study.name == study_name)
+        return study.trials[number].state.is_finished()
+
     # ----- inside -----------------------------------------------------------------------------------------------------
 
     def _announce(self, study: Study, names: dict[str, dict[str, Any]]) -> None:

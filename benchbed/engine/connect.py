@@ -1,0 +1,111 @@
+"""Ray: started here for one sweep, or joined where it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from benchbed.errors import ResourceError
+
+DEFAULTS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # Nothing of Tune's own snapshot is ever read: the journal is the truth.
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray writes a paragraph about every process that dies; the ledger says what happened to its trial.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "worker died or was killed|killed due to",
+}
+"""Environment of Ray and Tune; what the user has set stays."""
+
+
+def prepare_environment() -> None:
+    """Set the defaults. Before Ray is imported."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    for name in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"ray\..*")
+
+
+@contextlib.contextmanager
+def cluster(address: str | None = None) -> Iterator[None]:
+    """A connection to Ray, for as long as the block lasts; one that exists already is used and left as it is.
+
+    Parameters
+    ----------
+    address
+        None starts Ray on this machine; ``auto`` joins the cluster of this machine, ``HOST:PORT`` a named one.
+
+    Raises
+    ------
+    ResourceError
+        There is no cluster at the address, or it is a Ray Client address.
+    """
+    if address is not None and address.startswith("ray://"):
+        raise ResourceError(
+            f"'{address}' is a Ray Client address: the sweep would run on the head node, where the files of this machine are not.",
+            advice="Run `benchbed sweep` on a node of the cluster with --address auto, or use `benchbed submit`.",
+        )
+    prepare_environment()
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
+    try:
+        if address is None:
+            ray.init(address="local", include_dashboard=False, **quiet)
+        else:
+            ray.init(address=address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ResourceError(
+            f"There is no Ray cluster at '{address or 'local'}': {first}",
+            advice="Start one with `ray start --head`, or leave --address out to run on this machine.",
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+
+@contextlib.contextmanager
+def halting_on_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; a second one interrupts at once.
+
+    To be entered after the connection is made, for Ray puts a SIGTERM handler of its own in place. Outside of the main thread
+    nothing can be caught, and nothing is.
+    """
+    halt = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield halt
+        return
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if halt.is_set():
+            raise KeyboardInterrupt
+        halt.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield halt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
