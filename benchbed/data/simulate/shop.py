@@ -122,8 +122,8 @@ def open_shop(spec: SimulateSpec, rng: np.random.Generator) -> Shop:
     """Draw a shop."""
     departments = max(1, spec.categories // CATEGORIES_PER_DEPARTMENT)
     category, length = _series(spec, rng)
-    # Makers differ in size, and a maker is large or small in all categories of its department: Dirichlet(1).
-    shares = np.cumsum(rng.dirichlet(np.ones(MAKERS_PER_DEPARTMENT), size=departments), axis=1)
+    # A maker is large or small in all categories of its department, and none has a department to itself: Dirichlet(4).
+    shares = np.cumsum(rng.dirichlet(np.full(MAKERS_PER_DEPARTMENT, 4.0), size=departments), axis=1)
     department = category % departments
     rank = (rng.random(len(category))[:, None] > shares[department]).sum(axis=1).clip(max=MAKERS_PER_DEPARTMENT - 1)
     maker = department * MAKERS_PER_DEPARTMENT + rank
