@@ -103,7 +103,17 @@ class MadeUpSweep:
                     "seed": seed,
                     "split_id": f"user_disjoint-{seed}",
                     "fingerprint": f"{seed:04d}" * 16,
-                    "audit": {"warnings": ["41 % of events share their second with an earlier one."], "train_users": 1600},
+                    "audit": {
+                        "users": 2000,
+                        "training_users": 1600,
+                        "training_events": 47213,
+                        "valid": {"cases": 200, "targets": 1188, "unknown_targets_share": 0.0008},
+                        "test": {"cases": self.users, "targets": 1203, "unknown_targets_share": 0.0016},
+                        "warnings": [
+                            "41.3 % of the test cuts fall between events of the same time.",
+                            "46.9 % of the training events are later than a test user's cut, on average over the users.",
+                        ],
+                    },
                 }
                 for seed in self.split_seeds
             ],
@@ -120,7 +130,8 @@ class MadeUpSweep:
         skill = random.normal(size=self.users)
         yield "start", self.facts()
         for model in self.models:
-            yield from self._search(model, random)
+            for split in self.split_seeds:
+                yield from self._search(model, split, random)
         openings = list(self.openings)
         for model in self.models:
             if model.finals:
@@ -130,8 +141,8 @@ class MadeUpSweep:
         if self.finished:
             yield "note", {"finished": True}
 
-    def _search(self, model: Model, random: np.random.Generator):
-        study = f"{model.name}-1f2e3d"
+    def _search(self, model: Model, split: int, random: np.random.Generator):
+        study = f"search/{model.name}/s{split}/1f2e3d"
         for number in range(model.trials):
             key = Key(study, number)
             parameters = {"dim": int(2 ** random.integers(4, 8)), "lr": float(10 ** random.uniform(-4, -2))}
@@ -139,10 +150,11 @@ class MadeUpSweep:
                 "stage": "search",
                 "model": model.name,
                 "variant": model.variant,
-                "split_seed": self.split_seeds[0],
+                "split_seed": split,
                 "seed": number,
                 "parameters": parameters,
-                "resources": {"cpu": 1},
+                "max_epochs": self.epochs,
+                "resources": {"cpu": 1, "gpu": 0},
             }
             yield "opened", key, opened
             if number >= model.trials - model.failed_trials:
@@ -158,7 +170,8 @@ class MadeUpSweep:
             closed = {
                 "value": best["value"],
                 "best_epoch": best["number"],
-                "reason": "pruned" if pruned else "max_epochs",
+                "epochs": len(epochs),
+                "reason": f"pruned after epoch {last}" if pruned else "max_epochs",
                 "finished": "max_epochs",
                 "seconds": sum(e["seconds"] for e in epochs) + 0.4,
                 "attempts": 1,
@@ -169,7 +182,7 @@ class MadeUpSweep:
 
     def _epoch(self, model: Model, top: float, number: int, random: np.random.Generator) -> dict[str, Any]:
         share = number / self.epochs if model.slow_learner else 1 - np.exp(-number / 2.5)
-        value = float(top if model.counting else top * share + random.normal(0, 0.0005))
+        value = float(top if model.counting else top * share * (1 - max(0, number - 8) / 200) + random.normal(0, 0.0004))
         metrics = {column: value * SCALE[column.split("@")[0]] for column in COLUMNS}
         metrics["ndcg@20"] = value
         return {
@@ -183,7 +196,7 @@ class MadeUpSweep:
         }
 
     def _finals(self, model, split, random, skill, folder, openings):
-        study = f"final/{model.name}-1f2e3d-{split}"
+        study = f"final/{model.name}/s{split}/1f2e3d"
         for number, seed in enumerate(self.seeds[:1] if model.counting else self.seeds):
             key = Key(study, number)
             opened = {
@@ -194,6 +207,7 @@ class MadeUpSweep:
                 "seed": seed,
                 "split_id": f"user_disjoint-{split}",
                 "parameters": {"dim": 64, "lr": 0.001},
+                "max_epochs": 10 * self.epochs,
             }
             yield "opened", key, opened
             if seed == model.failed_seed:
@@ -204,17 +218,26 @@ class MadeUpSweep:
             ]
             yield "epochs", key, epochs
             best = max(epochs, key=lambda epoch: epoch["value"])
-            frame = self.cases(model, seed, random, skill, split)
             if seed == model.nan_seed:
-                frame[COLUMNS] = np.nan
+                yield "closed", key, "FAIL", {"reason": "nan", "finished": "nan", "seconds": 2.0, "attempts": 1}
+                continue
+            frame = self.cases(model, seed, random, skill, split)
             path = folder / f"{model.name}-{split}-{seed}.parquet"
             frame.to_parquet(path)
-            openings.append(
-                {"model": model.name, "seed": seed, "split_seed": split, "at": "2026-11-20T10:00:00Z", "repeated": False}
-            )
+            opening = {
+                "time": "2026-11-20T10:00:00Z",
+                "sweep": self.sweep,
+                "model": model.name,
+                "seed": seed,
+                "repeated": False,
+            }
+            openings.append({**opening, "by": {"host": "here", "pid": 1}})
             closed = {
                 "value": best["value"],
                 "best_epoch": best["number"],
+                "epochs": len(epochs),
+                "coverage": 0.4,
+                "cases": float(self.users),
                 "finished": "patience",
                 "seconds": 11.0,
                 "attempts": 1,

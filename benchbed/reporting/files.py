@@ -102,7 +102,7 @@ def _costs(row: LeaderboardRow) -> dict[str, Any]:
         "search_epochs": row.budget.epochs,
         "final_seconds": row.final_seconds,
         "final_seeds_planned": row.seeds["planned"],
-        "final_seeds_finished": row.seeds["finished"],
+        "final_seeds_tested": row.seeds["tested"],
         "final_seeds_collapsed": row.seeds["collapsed"],
         "final_seeds_failed": row.seeds["failed"],
         "final_best_epoch": sum(best) / len(best) if best else None,

@@ -30,7 +30,7 @@ class Spread:
     Attributes
     ----------
     values
-        One per finished run, in order of split seed and training seed; nan for a collapsed one.
+        One per ended run, in order of split seed and training seed; nan for one without a result.
     mean, deviation, middle
         Over the finite values; nan without any. The deviation of a single value is 0 for a closed form, else nan.
     """
@@ -95,7 +95,7 @@ class LeaderboardRow:
     configurations
         The tuned hyper-parameters by split seed.
     seeds
-        Final runs planned, finished, collapsed (nan) and failed.
+        Final runs planned, ended, tested, collapsed (ended in nan, or below half the median) and failed otherwise.
     """
 
     model: str
@@ -186,7 +186,7 @@ def _test_row(record: SweepRecord, model: str, read_cases: ReadCases) -> Row | N
     column, samples = record.select_by, {}
     by_split: dict[int, list[RunRecord]] = {}
     for run in _finals(record, model):
-        if run.state == "COMPLETE" and math.isfinite(run.test.get(column, math.nan)):
+        if math.isfinite(run.test.get(column, math.nan)):
             by_split.setdefault(int(run.split_seed or 0), []).append(run)
     for split, runs in by_split.items():
         frames = [frame for run in runs if (frame := read_cases(run, ["user", column])) is not None]
@@ -212,10 +212,11 @@ def _row(record: SweepRecord, model: str, comparison: Comparison | None, best_ba
     closed_form = about.get("trained_by") == "counting"
     trials = [run for run in record.trials if run.model == model]
     finals = _finals(record, model)
-    done = [run for run in finals if run.state == "COMPLETE"]
-    splits = [run.split_seed for run in done]
+    ended = [run for run in finals if run.state != "RUNNING"]
+    done = [run for run in ended if run.test]
+    splits = [run.split_seed for run in ended]
     metrics = {
-        column: Spread.of([run.test.get(column, math.nan) for run in done], splits, closed_form=closed_form)
+        column: Spread.of([run.test.get(column, math.nan) for run in ended], splits, closed_form=closed_form)
         for column in record.columns
     }
     best = _best_trials(trials)
@@ -243,7 +244,7 @@ def _row(record: SweepRecord, model: str, comparison: Comparison | None, best_ba
             **{split: run.parameters for split, run in best.items()},
             **{run.split_seed: run.parameters for run in finals},
         },
-        seeds=_seeds(record, closed_form, finals),
+        seeds=_seeds(record, closed_form, ended, metrics[record.select_by].middle),
         marks=(),
     )
     return LeaderboardRow(**{**row.__dict__, "marks": tuple(_marks(record, row, best, done, comparison, best_baseline))})
@@ -274,17 +275,25 @@ def _budget(record: SweepRecord, model: str, trials: Sequence[RunRecord]) -> Bud
     )
 
 
-def _seeds(record: SweepRecord, closed_form: bool, finals: Sequence[RunRecord]) -> dict[str, int]:
+def _seeds(record: SweepRecord, closed_form: bool, ended: Sequence[RunRecord], middle: float) -> dict[str, int]:
     planned = 1 if closed_form else len(record.benchmark["final"]["seeds"])
     splits = len(record.benchmark["split"].get("seeds") or [0])
-    done = [run for run in finals if run.state == "COMPLETE"]
-    collapsed = [run for run in done if not math.isfinite(run.test.get(record.select_by, math.nan))]
+    collapsed = [run for run in ended if _collapsed(run, record.select_by, middle)]
     return {
         "planned": planned * splits,
-        "finished": len(done),
+        "ended": len(ended),
+        "tested": sum(bool(run.test) for run in ended),
         "collapsed": len(collapsed),
-        "failed": sum(run.state == "FAIL" for run in finals),
+        "failed": sum(run.state == "FAIL" for run in ended if run not in collapsed),
     }
+
+
+def _collapsed(run: RunRecord, column: str, middle: float) -> bool:
+    """Whether training came to nothing: it ended in nan, or far below the other seeds."""
+    if "nan" in (run.closed.get("finished"), run.closed.get("reason")):
+        return True
+    value = run.test.get(column)
+    return value is not None and not value >= middle / 2
 
 
 def _marks(
@@ -309,12 +318,11 @@ def _marks(
         marks.append(Mark("not converged", reason))
     seeds = row.seeds
     if seeds["collapsed"]:
-        marks.append(
-            Mark(f"{seeds['collapsed']} collapsed", "Final seeds that ended in nan: never redrawn, left out of the mean.")
-        )
+        meaning = "Final seeds that ended in nan, or below half the median. Never redrawn; finite values count in the mean."
+        marks.append(Mark(f"{seeds['collapsed']} collapsed", meaning))
     if seeds["failed"]:
         marks.append(Mark(f"{seeds['failed']} failed", "Final seeds that failed: never redrawn, left out of the mean."))
-    missing = seeds["planned"] - seeds["finished"] - seeds["failed"]
+    missing = seeds["planned"] - seeds["ended"]
     if row.rank is not None and missing > 0:
         marks.append(Mark(f"{missing} missing", "Final seeds that have not run yet."))
     if row.rank is None:
@@ -336,7 +344,7 @@ def _not_converged(
         run
         for run in done
         if run.closed.get("finished") in ("max_epochs", "seconds")
-        and float(run.closed.get("best_epoch") or 0) > 0.9 * len(run.epochs) > 0
+        and float(run.closed.get("best_epoch") or 0) > 0.9 * float(run.opened.get("max_epochs") or len(run.epochs)) > 0
     ]
     return "A final run was still improving when it reached its cap." if cut else None
 
