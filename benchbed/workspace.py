@@ -37,6 +37,7 @@ class Workspace:
 
     @property
     def data(self) -> Path:
+        """Prepared datasets."""
         return self.root / "data"
 
     @property
@@ -46,20 +47,25 @@ class Workspace:
 
     @property
     def sweeps(self) -> Path:
+        """Storage, checkpoints and records of sweeps."""
         return self.root / "sweeps"
 
     @property
     def mlflow_database(self) -> Path:
+        """The default MLflow store."""
         return self.root / "mlflow.db"
 
     @property
     def mlflow_artifacts(self) -> Path:
+        """Files of runs in the default MLflow store."""
         return self.root / "mlflow-artifacts"
 
     def dataset(self, name: str) -> Path:
+        """Folder of one prepared dataset."""
         return self.data / name
 
     def sweep(self, name: str) -> Path:
+        """Folder of one sweep."""
         return self.sweeps / name
 
 

@@ -31,7 +31,7 @@ def load(raw: Path) -> Any:
     from benchbed.data.card import load_card
     from benchbed.data.load import load_training_data
     from benchbed.data.prepare import prepare
-    from benchbed.data.split import split_dataset
+    from benchbed.data.split.make import split_dataset
     from benchbed.data.split.spec import SplitSpec
     from benchbed.workspace import Workspace
 

@@ -13,7 +13,7 @@ from benchbed.errors import BenchbedError, Interrupted
 
 app = typer.Typer(
     name="benchbed",
-    help="Honest hyper-parameter benchmarking of recommender systems: a benchmark file goes in, a leaderboard that can be trusted comes out.",
+    help="Honest benchmarking of recommender systems: a benchmark file goes in, a leaderboard that can be trusted comes out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -1,0 +1,1 @@
+"""Protocol, ranking, metrics and significance."""

@@ -41,8 +41,8 @@ def metric_values(ranks: Ragged, columns: Iterable[str]) -> dict[str, FloatArray
     sorted_ranks = ranks.values[order].astype(np.float64)
     n_targets = ranks.lengths.astype(np.float64)
     reachable = sorted_ranks > 0
-    ahead = np.cumsum(reachable) - reachable  # reachable targets before this one, over all cases ...
-    ahead -= np.concatenate([[0], np.cumsum(reachable)])[ranks.offsets[:-1]][row]  # ... and within the case
+    before = np.concatenate([np.zeros(1), np.cumsum(reachable)])  # reachable targets before each place, over all cases
+    ahead: FloatArray = before[:-1] - before[ranks.offsets[:-1]][row]  # and within its own case
     gain = np.zeros_like(sorted_ranks)
     np.divide(1.0, np.log2(sorted_ranks + 1.0), out=gain, where=reachable)
     inverse = np.zeros_like(sorted_ranks)
@@ -51,7 +51,8 @@ def metric_values(ranks: Ragged, columns: Iterable[str]) -> dict[str, FloatArray
     ideal = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(longest) + 2.0))])
 
     def total(values: FloatArray) -> FloatArray:
-        return np.bincount(row, weights=values, minlength=cases)
+        sums: FloatArray = np.bincount(row, weights=values, minlength=cases).astype(np.float64)
+        return sums
 
     made: dict[str, FloatArray] = {}
     for column in columns:

@@ -22,7 +22,10 @@ BLOCK_NUMBERS = 2**22
 class Scorer(TypingProtocol):
     """What ranking asks of a model."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As in benchmark files."""
+        ...
 
     def scores(self, histories: Histories, items: Tensor | None = None) -> Tensor:
         """(B, n_items + 1) scores."""

@@ -130,7 +130,8 @@ class GRU4Rec(InnerProduct):
         longest = config.window if config.batching == "prefixes" else config.window + config.burn_in
         inputs, lengths = histories.known().last(longest)
         states = self.states(inputs)[torch.arange(len(inputs), device=inputs.device), (lengths - 1).clamp(min=0)]
-        return self.project(states) * (lengths > 0)[:, None]
+        vectors: Tensor = self.project(states) * (lengths > 0)[:, None]
+        return vectors
 
     def item_vectors(self) -> Tensor:
         """The item table."""

@@ -46,6 +46,7 @@ class SequenceBatch:
 
     @property
     def n_targets(self) -> int:
+        """Places with a loss."""
         return len(self.targets)
 
 

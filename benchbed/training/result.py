@@ -44,9 +44,7 @@ class TestResult:
             pq.write_table(self.table, temporary, compression="zstd")
 
 
-def make_result(
-    cases: Cases, ranked: RankedCases, protocol: Protocol, data: TrainingData, *, seconds: float
-) -> TestResult:
+def make_result(cases: Cases, ranked: RankedCases, protocol: Protocol, data: TrainingData, *, seconds: float) -> TestResult:
     """Metrics and table of ranked test cases."""
     values = metric_values(ranked.ranks, protocol.columns)
     columns: dict[str, pa.Array] = {

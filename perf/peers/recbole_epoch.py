@@ -1,4 +1,4 @@
-"""Time training epochs of one RecBole model on MovieLens-100K, through RecBole's public classes. Runs in RecBole's own environment.
+"""Time training epochs of one RecBole model on MovieLens-100K through its public classes, in RecBole's own environment.
 
 usage: recbole_epoch.py MODEL EPOCHS THREADS   -> one JSON line last: {"targets": ..., "epochs": [seconds, ...]}
 """

@@ -75,12 +75,15 @@ def test_lists_shorter_than_asked_are_padded() -> None:
 def test_a_constant_model_scores_like_chance() -> None:
     items, cases = 200, 4000
     rng = np.random.default_rng(0)
-    world = Cases(np.zeros(cases, np.int64), Ragged.of([[]] * cases), Ragged.of([[int(t)] for t in rng.integers(1, items + 1, cases)]))
-    evaluator = Evaluator(world, items, Protocol(metrics=("hit_rate",), cutoffs=(20,), select_by="hit_rate@20", seen_items="keep"))
+    targets = [[int(target)] for target in rng.integers(1, items + 1, cases)]
+    world = Cases(np.zeros(cases, np.int64), Ragged.of([[]] * cases), Ragged.of(targets))
+    protocol = Protocol(metrics=("hit_rate",), cutoffs=(20,), select_by="hit_rate@20", seen_items="keep")
+    evaluator = Evaluator(world, items, protocol)
     ranked = evaluator.rank(Given(np.zeros((1, items + 1))))
     assert ranked.constant == cases
     chance = 20 / items
-    assert evaluator.evaluate(Given(np.zeros((1, items + 1))))["hit_rate@20"] == pytest.approx(chance, abs=4 * (chance / cases) ** 0.5)
+    found = evaluator.evaluate(Given(np.zeros((1, items + 1))))["hit_rate@20"]
+    assert found == pytest.approx(chance, abs=4 * (chance / cases) ** 0.5)
 
 
 def test_the_protocol_seed_orders_ties() -> None:

@@ -1,0 +1,56 @@
+"""``benchbed prepare``: raw logs -> Parquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from benchbed.cli.options import JsonOption, WorkspaceOption
+
+if TYPE_CHECKING:
+    from benchbed.data.prepare import Prepared
+
+
+def prepare(
+    card: Annotated[str, typer.Argument(metavar="CARD", help="A dataset's name or the path of its card.")],
+    raw: Annotated[
+        Path | None, typer.Option(help="Folder with the raw files; searched by file name, compressed or not.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Convert raw logs to Parquet. The same command again does nothing, or finishes what was interrupted."""
+    from benchbed.cli.progress import Progress
+    from benchbed.data.card import load_card
+    from benchbed.data.prepare import prepare as prepare_dataset
+    from benchbed.workspace import Workspace
+
+    with Progress(f"prepare {card}", quiet=json) as progress:
+        prepared = prepare_dataset(load_card(card), Workspace.open(workspace), raw, progress)
+    if json:
+        import json as encoder
+
+        print(encoder.dumps(prepared.manifest, indent=2))
+        return
+    _show(prepared)
+
+
+def _show(prepared: Prepared) -> None:
+    from rich.console import Console
+
+    manifest: dict[str, Any] = prepared.manifest
+    counts = manifest["counts"]
+    console = Console(highlight=False)
+    console.print(
+        f"[bold]{prepared.name}[/bold]: {counts['interactions']:,} interactions of {counts['users']:,} users "
+        f"with {counts['items']:,} items"
+    )
+    for step in manifest.get("cleaning", []):
+        if step.get("dropped"):
+            console.print(f"  {step['step']}: {step['dropped']:,} rows dropped ({step['reason']})")
+    for warning in prepared.audit.get("warnings", []):
+        console.print(f"  [yellow]note[/yellow] {warning}")
+    console.print(f"  {prepared.folder}", soft_wrap=True)
+    console.print(f"  fingerprint {prepared.fingerprint[:16]}")
