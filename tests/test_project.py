@@ -72,6 +72,13 @@ def test_every_dependency_is_imported_where_its_reason_says() -> None:
             assert any(imported.search(f.read_text(encoding="utf-8")) for f in files), f"{folder}/ does not import {name}"
 
 
+def test_every_page_of_the_documentation_is_in_its_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"\]\(([^)#]+\.md)", index))
+    pages = {p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md")} - {"README.md"}
+    assert linked == pages
+
+
 HEAVY = ("torch", "ray", "mlflow", "optuna", "pandas", "duckdb", "pyarrow", "scipy", "plotly")
 
 
