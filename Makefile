@@ -36,7 +36,7 @@ help:
 $(VENV)/.made:
 	$(if $(strip $(PYTHON)),,$(error benchbed needs Python 3.11, 3.12 or 3.13, and none was found; install one, or name it: make PYTHON=/path/to/python3.12))
 	@"$(PYTHON)" -c '$(SUITABLE)' 2>/dev/null || { \
-		echo "benchbed needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$("$(PYTHON)" -V 2>&1 || true); name another: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+		echo "benchbed needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$("$(PYTHON)" -V 2>/dev/null || echo none that runs); name another: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { \
 		echo "$(PYTHON) has no venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "making $(VENV) with $(PYTHON)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -149,7 +150,7 @@ def test_make_sets_up_before_it_works(target: str) -> None:
     ("options", "words"),
     [
         (["PYTHON="], "benchbed needs Python 3.11, 3.12 or 3.13, and none was found"),
-        (["PYTHON=/no/such/python"], "benchbed needs Python 3.11, 3.12 or 3.13; /no/such/python is"),
+        (["PYTHON=/no/such/python"], "benchbed needs Python 3.11, 3.12 or 3.13; /no/such/python is none that runs"),
     ],
 )
 def test_make_names_what_is_missing_in_one_line(options: list[str], words: str) -> None:
@@ -171,5 +172,19 @@ def test_the_wheel_ships_what_an_installed_benchbed_looks_up(tmp_path: Path) -> 
     }
     assert expected
     assert {name for name in wheel.namelist() if "_shipped/" in name} == expected
+    wheel.extractall(tmp_path / "site")
+    look = (
+        "import benchbed; from benchbed.data.card import load_card; from benchbed.search.space_file import find_space;"
+        "from benchbed.sweep.lookup import find_benchmark;"
+        "print(benchbed.__file__, load_card('bazaar').name, find_space('ease'), find_benchmark('demo'), sep='\\n')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    run = subprocess.run(
+        [sys.executable, "-c", look], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    found = run.stdout.splitlines()
+    assert found[1] == "bazaar"
+    assert all(line.startswith(str(tmp_path / "site")) for line in (found[0], *found[2:])), found
     scripts = next(n for n in wheel.namelist() if n.endswith("entry_points.txt"))
     assert "benchbed = benchbed.cli:main" in wheel.read(scripts).decode()
