@@ -6,7 +6,9 @@ import contextlib
 import faulthandler
 import json
 import math
+import os
 import shutil
+import socket
 import traceback
 from collections.abc import Iterator
 from importlib import import_module
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchbed.data.dataset import TrainingData
+from benchbed.evaluation.protocol import Protocol
 from benchbed.search.plans import Assignment
 from benchbed.workspace import replacing
 
@@ -174,7 +177,11 @@ class Attempt:
         """Open the vault, rank, and keep the result; a result that is kept already is not made again."""
         given, cases_file, result_file = self.assignment, self.folder / "cases.parquet", self.folder / "test.json"
         if not (cases_file.exists() and result_file.exists()):
-            cases = named(self._vault)(Path(given.split_folder), model=given.model, seed=given.seed, by=given.sweep)
+            protocol = Protocol.model_validate(self._protocol)
+            by = {"host": socket.gethostname(), "pid": os.getpid(), "study": given.study, "attempt": given.attempt}
+            cases = named(self._vault)(
+                Path(given.split_folder), protocol, model=given.model, seed=given.seed, by=by, sweep=given.sweep
+            )
             result = self._fit.test(cases)
             result.write(cases_file)
             with replacing(result_file) as temporary:

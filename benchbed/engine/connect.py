@@ -85,15 +85,14 @@ def cluster(address: str | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def halting_on_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; a second one interrupts at once.
+def halting_on_signals(halt: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM set an event; a second one interrupts at once.
 
     To be entered after the connection is made, for Ray puts a SIGTERM handler of its own in place. Outside of the main thread
     nothing can be caught, and nothing is.
     """
-    halt = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield halt
+        yield
         return
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -103,7 +102,7 @@ def halting_on_signals() -> Iterator[threading.Event]:
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield halt
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)

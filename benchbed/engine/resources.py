@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchbed.errors import ResourceError
 from benchbed.search.plans import Shape
@@ -90,3 +93,36 @@ def check_fits(shape: Shape, machines: Sequence[Node]) -> None:
         f"A trial asks for {shape.cpu:g} CPU and {shape.gpu:g} GPU, and no machine has them (there is: {there}).",
         advice="Lower `resources` in the benchmark file, or write `resources: auto`.",
     )
+
+
+def check_shared(folder: Path) -> None:
+    """Make sure that every machine of the cluster sees the sweep's folder: checkpoints and results go there.
+
+    Raises
+    ------
+    ResourceError
+        Naming the machines that do not.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    machines = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
+    if len(machines) < 2:
+        return
+    marker = folder / f".seen-{uuid.uuid4().hex}"
+    marker.touch()
+    try:
+        asked = {
+            node["NodeManagerHostname"]: ray.remote(os.path.exists)
+            .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+            .remote(str(marker))
+            for node in machines
+        }
+        blind = sorted(name for name, answer in asked.items() if not ray.get(answer, timeout=120))
+    finally:
+        marker.unlink(missing_ok=True)
+    if blind:
+        raise ResourceError(
+            f"These machines of the cluster do not see {folder}: {', '.join(blind)}.",
+            advice="Put the workspace on storage that every node mounts under the same path: --workspace or BENCHBED_HOME.",
+        )

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from benchbed.search.plans import Assignment, Plan, Shape
 from benchbed.search.recorder import Recorder, RunKey
 from benchbed.search.storage import persist
-from benchbed.search.studies import SearchStudy, Study, make_study
+from benchbed.search.studies import SearchStudy, Study, best_trial, make_study
 
 FailureKind = Literal["error", "out_of_memory", "timeout", "worker_died", "node_lost"]
 
@@ -373,8 +373,6 @@ class Ledger:
 
 def count(study: optuna.Study, stage: str, model: str, split_seed: int, budget: int) -> Counts:
     """Where an Optuna study stands."""
-    from benchbed.search.studies import best_trial
-
     trials = study.get_trials(deepcopy=False)
     states = [trial.state for trial in trials]
     best = best_trial(trials)
@@ -391,3 +389,14 @@ def count(study: optuna.Study, stage: str, model: str, split_seed: int, budget: 
         best_number=best.number if best else None,
         best_value=best.value if best else None,
     )
+
+
+def read_counts(storage: optuna.storages.BaseStorage, told: Iterable[dict[str, Any]]) -> Iterable[Counts]:
+    """Where some studies stand, from a storage that is only read; those that are not there yet are empty."""
+    there = {summary.study_name for summary in storage.get_all_studies()}
+    for one in told:
+        if one["study"] in there:
+            study = optuna.load_study(study_name=one["study"], storage=storage)
+            yield count(study, one["stage"], one["model"], one["split_seed"], one["budget"])
+        else:
+            yield Counts(**one)

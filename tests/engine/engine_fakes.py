@@ -101,7 +101,7 @@ class FakeFit:
         return FakeResult()
 
 
-def open_fake_vault(split_folder: Path, *, model: str, seed: int, by: str) -> str:
+def open_fake_vault(split_folder: Path, protocol: Any, *, model: str, seed: int, by: dict[str, Any], sweep: str) -> str:
     with (Path(split_folder) / "openings.txt").open("a") as log:
-        log.write(f"{model} {seed} {by}\n")
+        log.write(f"{model} {seed} {sweep}\n")
     return "the cases"

@@ -1,0 +1,78 @@
+"""Benchmark files: where they are found, and every mistake in one of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import benchbed
+from benchbed.config import Document, check, read_document
+from benchbed.data.card import known_cards
+from benchbed.errors import ConfigError, Problem, UnknownNameError
+from benchbed.models.registry import MODELS
+from benchbed.sweep.benchmark import Benchmark
+
+
+def _folders() -> tuple[Path, ...]:
+    package = Path(benchbed.__file__).parent
+    return (Path("reports"), package.parent / "reports", package / "_shipped" / "reports")
+
+
+def known_benchmarks() -> dict[str, Path]:
+    """Every benchmark that can be named, with its file: those of the current folder, then the shipped ones.
+
+    Examples
+    --------
+    >>> "demo" in known_benchmarks()
+    True
+    """
+    found: dict[str, Path] = {}
+    for folder in _folders():
+        for path in sorted(folder.glob("*/benchmark.yaml")) if folder.is_dir() else ():
+            found.setdefault(path.parent.name, path)
+    return dict(sorted(found.items()))
+
+
+def find_benchmark(name_or_path: str | Path) -> Path:
+    """The file of a benchmark: a path, a folder with a ``benchmark.yaml``, a name in ``./reports``, or a shipped name.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such file and no benchmark of that name.
+    """
+    text = str(name_or_path)
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path
+    if "/" in text and (path / "benchmark.yaml").is_file():
+        return path / "benchmark.yaml"
+    known = known_benchmarks()
+    if text not in known:
+        raise UnknownNameError("benchmark", text, known)
+    return known[text]
+
+
+def check_benchmark(document: Document) -> tuple[Benchmark | None, list[Problem]]:
+    """Validate a benchmark file; returns it (None when it has mistakes) and every mistake."""
+    datasets = known_cards()
+    names: dict[str, list[str]] = {"models.*": list(MODELS)}
+    named = document.values.get("dataset")
+    if not (isinstance(named, str) and Path(named).expanduser().is_file()):
+        names["dataset"] = list(datasets)
+    return check(document, Benchmark, names=names)
+
+
+def load_benchmark(name_or_path: str | Path) -> Benchmark:
+    """Find and read a benchmark file.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such benchmark.
+    ConfigError
+        The file has mistakes; all of them are named.
+    """
+    benchmark, problems = check_benchmark(read_document(find_benchmark(name_or_path)))
+    if problems or benchmark is None:
+        raise ConfigError(problems)
+    return benchmark

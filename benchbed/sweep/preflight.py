@@ -1,0 +1,100 @@
+"""Before a sweep: everything that would stop it later, all at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchbed.data.card import Card, load_card
+from benchbed.errors import BenchbedError, ConfigError, Problem, UnknownNameError, nearest
+from benchbed.models.registry import BASELINES, model_class
+from benchbed.search.space import SearchSpace
+from benchbed.search.space_file import find_space, load_space
+from benchbed.sweep.benchmark import Benchmark
+from benchbed.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a sweep works with.
+
+    Attributes
+    ----------
+    card
+        Of the dataset.
+    models
+        All models of the benchmark, baselines last.
+    chosen
+        The models to run now.
+    spaces
+        Model -> search space, for all of them.
+    """
+
+    card: Card
+    models: tuple[str, ...]
+    chosen: tuple[str, ...]
+    spaces: dict[str, SearchSpace]
+
+
+def all_models(benchmark: Benchmark) -> tuple[str, ...]:
+    """The models of a benchmark and, unless it says ``baselines: none``, those that always run."""
+    added = () if benchmark.baselines == "none" else tuple(name for name in BASELINES if name not in benchmark.models)
+    return (*benchmark.models, *added)
+
+
+def preflight(benchmark: Benchmark, workspace: Workspace, chosen: list[str] | None = None) -> Checked:
+    """Check data, models and search spaces of a benchmark.
+
+    Raises
+    ------
+    ConfigError
+        With everything that is wrong.
+    """
+    models = all_models(benchmark)
+    problems: list[Problem] = []
+    advice: list[str] = []
+    card = None
+    try:
+        card = load_card(benchmark.dataset)
+    except ConfigError as error:
+        problems += error.problems
+    except UnknownNameError as error:
+        problems.append(Problem(error.message, key="dataset", suggestion=nearest(benchmark.dataset, error.known)))
+    if card is not None:
+        prepared = (workspace.dataset(card.name) / "manifest.json").is_file()
+        if not prepared and card.simulate is None:
+            problems.append(Problem(f"the dataset '{card.name}' is not prepared in {workspace.root}", key="dataset"))
+            advice.append(f"Run: benchbed prepare {benchmark.dataset} --raw DIR")
+    for name in chosen or ():
+        if name not in models:
+            listed = ", ".join(models)
+            problems.append(Problem(f"'{name}' is no model of this benchmark ({listed})", suggestion=nearest(name, models)))
+    spaces: dict[str, SearchSpace] = {}
+    for name in models:
+        try:
+            spaces[name] = load_space(find_space(name))
+            problems += _missing_needs(name, card)
+        except ConfigError as error:
+            problems += error.problems
+        except BenchbedError as error:
+            problems.append(Problem(str(error).replace("\n", " "), key="models"))
+    if problems or card is None:
+        raise ConfigError(problems, advice=" ".join(advice) or None)
+    return Checked(card, models, tuple(chosen) if chosen else models, spaces)
+
+
+def _missing_needs(name: str, card: Card | None) -> list[Problem]:
+    """What a model needs and the dataset card does not promise."""
+    if card is None:
+        return []
+    tables = card.tables.present()
+    items = tables.get("items")
+    there = {
+        "sequences": True,
+        "item_features": bool(items is not None and getattr(items, "features", None)),
+        "graph": "graph" in tables,
+    }
+    return [
+        Problem(f"{name} needs {need.replace('_', ' ')}, and the dataset '{card.name}' has none", key="models")
+        for need in sorted(model_class(name).needs)
+        if not there.get(need, False)
+    ]

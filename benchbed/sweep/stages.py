@@ -1,0 +1,269 @@
+"""A sweep from its first to its last stage: prepare, split, search, final."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchbed.data.load import load_training_data
+from benchbed.data.prepare import prepare
+from benchbed.data.split.make import split_dataset
+from benchbed.data.vault import read_openings
+from benchbed.engine.connect import cluster, halting_on_signals
+from benchbed.engine.resources import automatic_shape, check_fits, check_shared, nodes, roomier
+from benchbed.engine.run import run_ledger
+from benchbed.search.ledger import Counts, Ledger, Observer
+from benchbed.search.plans import FinalPlan, Plan, SearchPlan, Shape
+from benchbed.search.storage import open_storage
+from benchbed.search.studies import SearchStudy
+from benchbed.sweep.benchmark import Benchmark
+from benchbed.sweep.lease import Lease
+from benchbed.sweep.planning import Material, final_plan, search_plans, sweep_facts
+from benchbed.sweep.preflight import Checked, preflight
+from benchbed.workspace import Workspace, replacing
+
+if TYPE_CHECKING:
+    from benchbed.tracking.tracker import Tracker
+
+LAST_WORDS = 60.0
+"""Seconds that the record may take to reach the tracking store at the end."""
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """How a sweep ended.
+
+    Attributes
+    ----------
+    benchmark, sweep
+        Name of the benchmark and identity of the sweep.
+    counts
+        Where every study stands, searches first.
+    untested
+        Models (and split seeds) whose search gave no complete trial, or whose final runs gave no result.
+    interrupted
+        Whether it was stopped before its end; the same command continues it.
+    unsent
+        Whether some of the record has not reached the tracking store; the next start or report sends it.
+    """
+
+    benchmark: str
+    sweep: str
+    counts: tuple[Counts, ...] = ()
+    untested: tuple[str, ...] = ()
+    interrupted: bool = False
+    unsent: str | None = None
+
+    @property
+    def failed_trials(self) -> int:
+        """Trials of both stages that failed."""
+        return sum(count.failed for count in self.counts)
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 finished with failed trials or models, 3 interrupted."""
+        if self.interrupted:
+            return 3
+        return 1 if self.failed_trials or self.untested else 0
+
+    @property
+    def summary(self) -> str:
+        """What happened, for people."""
+        spent, budget = (sum(getattr(count, name) for count in self.counts) for name in ("spent", "budget"))
+        lines = []
+        if self.interrupted:
+            lines.append(f"Stopped at {spent} of {budget} trials. The same command continues: benchbed sweep {self.benchmark}")
+        else:
+            pruned = sum(count.pruned for count in self.counts)
+            lines.append(f"Finished: {spent} trials, {pruned} of them pruned, {self.failed_trials} failed.")
+            lines.append(f"The leaderboard: benchbed report {self.benchmark}")
+        if self.untested:
+            lines.append(f"Without a test result: {', '.join(self.untested)}. Why: error.txt in the folders of their trials.")
+        if self.unsent:
+            lines.append(f"Not all of the record has reached the tracking store ({self.unsent}); `benchbed report` sends the rest.")
+        return "\n".join(lines)
+
+
+@dataclass
+class _Drive:
+    """One run of the driver over one sweep."""
+
+    material: Material
+    folder: Path
+    tracker: Tracker
+    halt: threading.Event
+    observer: Observer | None
+    lease: Lease
+    options: dict[str, Any]
+    counts: dict[str, Counts] = field(default_factory=dict)
+
+    def run(self, plans: Sequence[Plan], storage: Any) -> tuple[Ledger, bool]:
+        """Run all trials of some plans; returns the ledger and whether it came to its end."""
+        ledger = Ledger(plans, storage, self.tracker, self.observer)
+        self.note(ledger)
+        seeds = {plan.split_seed for plan in plans}
+        evaluation = self.material.benchmark.evaluation
+        data = {
+            seed: load_training_data(split.folder, evaluation) for seed, split in self.material.splits.items() if seed in seeds
+        }
+        try:
+            done = run_ledger(
+                ledger,
+                sweep_folder=self.folder,
+                protocol=evaluation.model_dump(mode="json"),
+                data=data,
+                halt=self.halt,
+                **self.options,
+            )
+        finally:
+            self.note(ledger)
+        self.lease.check()
+        return ledger, done
+
+    def note(self, ledger: Ledger) -> None:
+        """Remember where the studies of a ledger stand, and which they are."""
+        self.counts |= {study.name: ledger.counts(study) for study in ledger.studies}
+        with replacing(self.folder / "sweep.json") as temporary:
+            studies = [
+                {name: getattr(c, name) for name in ("study", "stage", "model", "split_seed", "budget")}
+                for c in self.counts.values()
+            ]
+            temporary.write_text(json.dumps({"sweep": self.material.sweep, "studies": studies}, indent=1))
+
+    def vault_openings(self) -> dict[str, list[dict[str, Any]]]:
+        """Who opened the vault of each split, for the record."""
+        return {split.split_id: read_openings(split.folder) for split in self.material.splits.values()}
+
+
+def run_sweep(
+    benchmark: Benchmark,
+    workspace: Workspace,
+    *,
+    models: list[str] | None = None,
+    trials: int | None = None,
+    address: str | None = None,
+    observer: Observer | None = None,
+    **options: Any,
+) -> SweepOutcome:
+    """Run a benchmark, or continue it: what is in the workspace already is not done again.
+
+    Parameters
+    ----------
+    benchmark
+        The question.
+    workspace
+        Where everything lies. On a cluster every node must see it.
+    models
+        Only these.
+    trials
+        Search trials of each model, in place of the file's number.
+    address
+        Of a Ray cluster; None for this machine.
+    observer
+        Watches the trials.
+    options
+        For :func:`benchbed.engine.run.run_ledger`.
+
+    Raises
+    ------
+    ConfigError
+        With everything that is wrong with data, models or search spaces.
+    SweepError
+        Another driver runs this sweep, or the storage fails.
+    ResourceError
+        There is no such cluster, or it does not have what a trial asks for.
+    """
+    if trials is not None:
+        benchmark = benchmark.model_copy(update={"search": benchmark.search.model_copy(update={"trials": trials})})
+    checked = preflight(benchmark, workspace, models)
+    folder = workspace.sweep(benchmark.name)
+    halt = threading.Event()
+    try:
+        with Lease(folder, when_lost=halt.set) as lease:
+            material = _prepare(benchmark, checked, workspace)
+            with cluster(address), halting_on_signals(halt):
+                return _drive(material, workspace, folder, halt, observer, lease, options)
+    except KeyboardInterrupt:
+        return SweepOutcome(benchmark.name, "", interrupted=True)
+
+
+def _prepare(benchmark: Benchmark, checked: Checked, workspace: Workspace) -> Material:
+    prepared = prepare(checked.card, workspace)
+    splits = {seed: split_dataset(prepared, benchmark.split, seed) for seed in benchmark.split.seeds}
+    return Material(benchmark, checked, prepared, splits)
+
+
+def _drive(
+    material: Material,
+    workspace: Workspace,
+    folder: Path,
+    halt: threading.Event,
+    observer: Observer | None,
+    lease: Lease,
+    options: dict[str, Any],
+) -> SweepOutcome:
+    from benchbed.tracking.tracker import Tracker
+
+    shape, roomy = _shapes(material.benchmark)
+    check_shared(folder)
+    plans = search_plans(material, shape, roomy)
+    tracker = Tracker(folder, workspace, None)
+    tracker.start(sweep_facts(material, plans))
+    drive = _Drive(material, folder, tracker, halt, observer, lease, options)
+    untested: list[str] = []
+    done = False
+    try:
+        chosen = [plan for plan in plans if plan.model in material.checked.chosen]
+        done, untested = _both_stages(drive, chosen)
+    finally:
+        tracker.note({"finished": done, "openings": drive.vault_openings()})
+        sent = tracker.close(LAST_WORDS)
+    return SweepOutcome(
+        material.benchmark.name,
+        material.sweep,
+        tuple(drive.counts.values()),
+        tuple(untested),
+        interrupted=not done,
+        unsent=None if sent else (tracker.trouble or "it is slow"),
+    )
+
+
+def _both_stages(drive: _Drive, plans: list[SearchPlan]) -> tuple[bool, list[str]]:
+    """Search, then test; returns whether it came to its end and what has no test result."""
+    storage = open_storage(drive.folder)
+    ledger, done = drive.run(plans, storage)
+    if not done:
+        return False, []
+    finals: list[FinalPlan] = []
+    untested: list[str] = []
+    several = len(drive.material.splits) > 1
+    for study in ledger.studies:
+        assert isinstance(study, SearchStudy)
+        best = study.best()
+        if best is None:
+            untested.append(study.plan.model + (f" (split seed {study.plan.split_seed})" if several else ""))
+        else:
+            finals.append(final_plan(drive.material, study.plan, best))
+    drive.tracker.note({"studies": {"final": [plan.study_name for plan in finals]}})
+    ledger, done = drive.run(finals, storage)
+    if done:
+        for final in ledger.studies:
+            if ledger.counts(final).complete == 0:
+                untested.append(final.plan.model + (f" (split seed {final.plan.split_seed})" if several else ""))
+    return done, untested
+
+
+def _shapes(benchmark: Benchmark) -> tuple[Shape, Shape]:
+    """Resources of a trial, and of the retry after the memory ran out; refused here if no machine has them."""
+    machines = nodes()
+    asked = benchmark.resources
+    shape = automatic_shape(machines) if isinstance(asked, str) else Shape(asked.cpu, asked.gpu)
+    check_fits(shape, machines)
+    return shape, roomier(shape, machines)
+
+
+__all__ = ["Observer", "SweepOutcome", "run_sweep"]

@@ -1,0 +1,75 @@
+"""Where a sweep stands, read without disturbing it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchbed.search.ledger import Counts, read_counts
+from benchbed.search.storage import read_storage
+from benchbed.sweep.benchmark import Benchmark
+from benchbed.sweep.lease import Holder, read_holder
+from benchbed.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """Where a sweep stands.
+
+    Attributes
+    ----------
+    benchmark, sweep
+        Name of the benchmark and identity of the sweep, empty when it was never started.
+    holder
+        Who runs it now, None when nobody does.
+    studies
+        Budget, states of trials and best value of each study, searches first.
+    """
+
+    benchmark: str
+    sweep: str
+    holder: Holder | None
+    studies: tuple[Counts, ...]
+
+    @property
+    def finished(self) -> bool:
+        """Whether both stages came to their end."""
+        finals = [study for study in self.studies if study.stage == "final"]
+        return bool(finals) and all(study.spent >= study.budget for study in self.studies)
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        if not self.studies:
+            return "not started" if self.holder is None else f"being started by {self.holder.name}"
+        spent, budget = sum(study.spent for study in self.studies), sum(study.budget for study in self.studies)
+        if self.holder is not None:
+            return f"run by {self.holder.name}: {spent} of {budget} trials done"
+        if self.finished:
+            return f"finished, {spent} trials"
+        return f"not running: {spent} of {budget} trials done; benchbed sweep {self.benchmark} continues it"
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "benchmark": self.benchmark,
+            "sweep": self.sweep,
+            "finished": self.finished,
+            "running": None if self.holder is None else asdict(self.holder),
+            "studies": [{**asdict(study), "spent": study.spent} for study in self.studies],
+        }
+
+
+def read_status(benchmark: Benchmark, workspace: Workspace) -> SweepStatus:
+    """Where the sweep of a benchmark stands in a workspace."""
+    folder = workspace.sweep(benchmark.name)
+    holder = read_holder(folder)
+    alive = holder if holder is not None and holder.alive() else None
+    storage = read_storage(folder)
+    try:
+        told = json.loads((folder / "sweep.json").read_text())
+    except (OSError, ValueError):
+        told = {"sweep": "", "studies": []}
+    studies = () if storage is None else tuple(read_counts(storage, told["studies"]))
+    return SweepStatus(benchmark.name, told["sweep"], alive, studies)
