@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -18,6 +19,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchbed.data.dataset import Cases, IntArray, Ragged
+
+CANDIDATES: tuple[Literal["vocabulary", "catalogue"], ...] = ("vocabulary", "catalogue")
 
 
 class CaseRules(Protocol):
@@ -85,11 +88,42 @@ class CaseCounts:
 
 @dataclass(frozen=True)
 class RawCases:
-    """Cases before any rule. Items are dataset indices."""
+    """Cases before any rule. Items are dataset indices.
+
+    ``seen`` and ``repeated`` have a flag for each target: whether the case's history holds it, and whether an earlier target of
+    the case is the same item.
+    """
 
     users: IntArray
     histories: Ragged
     targets: Ragged
+
+    @cached_property
+    def seen(self) -> NDArray[np.bool_]:
+        """Targets that the history holds."""
+        wanted = np.unique(self._keys(self.targets))
+        given = self._keys(self.histories)
+        # A search of the many in the few: cheaper than sorting whole histories.
+        place = np.minimum(np.searchsorted(wanted, given), max(len(wanted) - 1, 0))
+        hit = np.zeros(len(wanted), bool)
+        if len(wanted):
+            hit[place[wanted[place] == given]] = True
+        return hit[np.searchsorted(wanted, self._keys(self.targets))]
+
+    @cached_property
+    def repeated(self) -> NDArray[np.bool_]:
+        """Targets that stand in the same case before."""
+        again = np.ones(len(self.targets.values), bool)
+        again[np.unique(self._keys(self.targets), return_index=True)[1]] = False
+        return again
+
+    @cached_property
+    def last_item(self) -> int:
+        """The largest dataset index, 0 without any."""
+        return int(max(rows.values.max(initial=0) for rows in (self.histories, self.targets)))
+
+    def _keys(self, rows: Ragged) -> IntArray:
+        return rows.row_of_value * (self.last_item + 1) + rows.values
 
 
 def read_raw_cases(path: Path) -> RawCases:
@@ -107,66 +141,6 @@ def run_starts(values: NDArray[Any]) -> IntArray:
     if len(values) == 0:
         return np.zeros(0, np.int64)
     return np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1]).astype(np.int64)
-
-
-def make_cases(raw: RawCases, model_index: IntArray, rules: CaseRules) -> tuple[Cases, CaseCounts]:
-    """Apply a protocol.
-
-    Parameters
-    ----------
-    raw
-        The cases of the split.
-    model_index
-        Model index of every dataset item, 0 for items outside the candidates; length is the number of items + 1.
-    rules
-        Options of the evaluation block.
-    """
-    targets = raw.targets
-    if rules.targets == "next":
-        first = np.zeros(len(targets.values), bool)
-        first[targets.offsets[:-1][targets.lengths > 0]] = True
-        targets = targets.keep(first)
-    before = targets.lengths > 0
-    seen = 0
-    if rules.seen_items == "exclude":
-        is_seen = _in_history(raw.histories, targets, len(model_index))
-        seen = int(is_seen.sum())
-        targets = targets.keep(~is_seen)
-    unseen = targets.lengths > 0
-    once = _first_occurrences(targets, len(model_index))
-    repeated = int((~once).sum())
-    targets = targets.keep(once)
-    known = model_index[targets.values] > 0
-    unknown = int((~known).sum())
-    if rules.unknown_targets == "drop":
-        targets = targets.keep(known)
-    kept = np.flatnonzero(targets.lengths > 0)
-    counts = CaseCounts(
-        cases=len(kept),
-        targets=len(targets.values),
-        unknown_targets=unknown,
-        seen_targets=seen,
-        repeated_targets=repeated,
-        cases_without_unseen_targets=int((before & ~unseen).sum()),
-        cases_without_known_targets=int((unseen & (targets.lengths == 0)).sum()),
-    )
-    histories, targets = raw.histories.take(kept), targets.take(kept)
-    indexed = [Ragged(model_index[part.values], part.offsets) for part in (histories, targets)]
-    return Cases(raw.users[kept], *indexed), counts
-
-
-def _keys(rows: Ragged, n: int) -> IntArray:
-    return rows.row_of_value * n + rows.values
-
-
-def _in_history(histories: Ragged, targets: Ragged, n: int) -> NDArray[np.bool_]:
-    return np.isin(_keys(targets, n), _keys(histories, n))
-
-
-def _first_occurrences(targets: Ragged, n: int) -> NDArray[np.bool_]:
-    first = np.zeros(len(targets.values), bool)
-    first[np.unique(_keys(targets, n), return_index=True)[1]] = True
-    return first
 
 
 @dataclass(frozen=True)
@@ -192,9 +166,9 @@ class Vocabulary:
         """Number of candidates."""
         return len(self.items) - 1
 
-    def model_index(self, n_dataset_items: int) -> IntArray:
-        """Model index by dataset index, 0 for what is no candidate."""
-        found = np.zeros(n_dataset_items + 1, np.int64)
+    def model_index(self, last_item: int) -> IntArray:
+        """Model index by dataset index, up to ``last_item`` at least; 0 for what is no candidate."""
+        found = np.zeros(max(last_item, int(self.items.max())) + 1, np.int64)
         found[self.items[1:]] = np.arange(1, self.n_items + 1)
         return found
 
@@ -209,6 +183,59 @@ def read_vocabulary(split_folder: Path, candidates: Literal["vocabulary", "catal
     return Vocabulary(padded[0], padded[1], ("", *table.column("id").to_pylist()))
 
 
+def make_cases(raw: RawCases, vocabulary: Vocabulary, rules: CaseRules) -> tuple[Cases, CaseCounts]:
+    """Apply a protocol.
+
+    Parameters
+    ----------
+    raw
+        The cases of the split.
+    vocabulary
+        The candidates under ``rules.candidates``.
+    rules
+        Options of the evaluation block.
+    """
+    index = vocabulary.model_index(raw.last_item)
+    evaluated, chosen, counts = _choose(raw, index, rules)
+    kept = np.flatnonzero(evaluated)
+    histories, targets = raw.histories.take(kept), raw.targets.keep(chosen).take(kept)
+    indexed = [Ragged(index[part.values], part.offsets) for part in (histories, targets)]
+    return Cases(raw.users[kept], *indexed), counts
+
+
+def _choose(raw: RawCases, model_index: IntArray, rules: CaseRules) -> tuple[NDArray[np.bool_], NDArray[np.bool_], CaseCounts]:
+    """Which cases are evaluated, which targets count, and how many went by which rule."""
+    targets, rows = raw.targets, raw.targets.row_of_value
+
+    def cases_with(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return np.bincount(rows[mask], minlength=len(raw.users)) > 0
+
+    chosen = np.ones(len(rows), bool)
+    if rules.targets == "next":
+        chosen[:] = False
+        chosen[targets.offsets[:-1][targets.lengths > 0]] = True
+    before = cases_with(chosen)
+    seen = chosen & raw.seen if rules.seen_items == "exclude" else np.zeros(len(rows), bool)
+    chosen &= ~seen
+    unseen = cases_with(chosen)
+    repeated = chosen & raw.repeated
+    chosen &= ~repeated
+    unknown = chosen & (model_index[targets.values] == 0)
+    if rules.unknown_targets == "drop":
+        chosen &= ~unknown
+    evaluated = cases_with(chosen)
+    counts = CaseCounts(
+        cases=int(evaluated.sum()),
+        targets=int(chosen.sum()),
+        unknown_targets=int(unknown.sum()),
+        seen_targets=int(seen.sum()),
+        repeated_targets=int(repeated.sum()),
+        cases_without_unseen_targets=int((before & ~unseen).sum()),
+        cases_without_known_targets=int((unseen & ~evaluated).sum()),
+    )
+    return evaluated, chosen, counts
+
+
 def all_rules() -> Iterator[Rules]:
     """Every combination of options."""
     choices = (("exclude", "keep"), ("vocabulary", "catalogue"), ("miss", "drop"), ("rest", "next"))
@@ -221,9 +248,6 @@ def count_all_options(split_folder: Path, valid: Path, test: Path) -> dict[str, 
     found: dict[str, dict[str, dict[str, int]]] = {}
     for part, path in (("valid", valid), ("test", test)):
         raw = read_raw_cases(path)
-        largest = int(max((rows.values.max(initial=0) for rows in (raw.histories, raw.targets)), default=0))
-        for rules in all_rules():
-            vocabulary = read_vocabulary(split_folder, rules.candidates)
-            index = vocabulary.model_index(max(largest, int(vocabulary.items.max())))
-            found.setdefault(part, {})[rules_key(rules)] = asdict(make_cases(raw, index, rules)[1])
+        index = {c: read_vocabulary(split_folder, c).model_index(raw.last_item) for c in CANDIDATES}
+        found[part] = {rules_key(rules): asdict(_choose(raw, index[rules.candidates], rules)[2]) for rules in all_rules()}
     return found

@@ -30,15 +30,24 @@ def intern(connection: DuckDBPyConnection) -> None:
         JOIN item_codes ON item_codes.id = raw_interactions.item
         """
     )
-    connection.execute("DROP TABLE raw_interactions")
+    connection.execute("DROP VIEW raw_interactions")
+    connection.execute("DROP TABLE staged_interactions")
 
 
-def clean(connection: DuckDBPyConnection, rules: Clean, *, timed: bool) -> list[Step]:
-    """Apply the rules to the table ``log``; returns the counts after each step, the first being the log as it was read."""
-    steps = [_counted(connection, "read")]
+def clean(connection: DuckDBPyConnection, rules: Clean, *, timed: bool, rejected: int) -> list[Step]:
+    """Apply the rules to the table ``log``.
+
+    Returns
+    -------
+    list
+        For each step its name, the reason of dropping, the rows dropped, and interactions, users and items that are left. The
+        first step is the reading.
+    """
+    steps = [_counted(connection, "read", "rows that could not be read", None)]
+    steps[0]["dropped"] = rejected
     if rules.min_rating is not None:
-        connection.execute(f"DELETE FROM log WHERE rating < {rules.min_rating!r}")
-        steps.append(_counted(connection, f"rating at least {rules.min_rating:g}"))
+        connection.execute(f"DELETE FROM log WHERE NOT rating >= {rules.min_rating!r}")
+        steps.append(_counted(connection, "min_rating", f"rating below {rules.min_rating:g}", steps[-1]))
     if rules.duplicates != "keep":
         way = "" if rules.duplicates == "first" else " DESC"
         order = f"timestamp{way}, row{way}" if timed else f"row{way}"
@@ -50,13 +59,13 @@ def clean(connection: DuckDBPyConnection, rules: Clean, *, timed: bool) -> list[
         )
         connection.execute("DROP TABLE log")
         connection.execute("ALTER TABLE single RENAME TO log")
-        steps.append(_counted(connection, f"{rules.duplicates} of the events of the same user and item"))
+        reason = f"the same user and item, only the {rules.duplicates} event stays"
+        steps.append(_counted(connection, "duplicates", reason, steps[-1]))
     if rules.k_core is not None:
-        rounds = _k_core(connection, rules.k_core.user, rules.k_core.item)
-        steps.append(
-            _counted(connection, f"k-core: users with {rules.k_core.user} events, items with {rules.k_core.item}")
-            | {"rounds": rounds}
-        )
+        user, item = rules.k_core.user, rules.k_core.item
+        rounds = _k_core(connection, user, item)
+        reason = f"outside the core of users with {user} and items with {item} events"
+        steps.append(_counted(connection, "k_core", reason, steps[-1]) | {"rounds": rounds})
     return steps
 
 
@@ -77,7 +86,8 @@ def _k_core(connection: DuckDBPyConnection, user: int, item: int) -> int:
             return rounds
 
 
-def _counted(connection: DuckDBPyConnection, step: str) -> Step:
+def _counted(connection: DuckDBPyConnection, step: str, reason: str, before: Step | None) -> Step:
     row = connection.execute('SELECT count(*), count(DISTINCT "user"), count(DISTINCT item) FROM log').fetchone()
     assert row is not None
-    return {"step": step, "interactions": row[0], "users": row[1], "items": row[2]}
+    dropped = 0 if before is None else before["interactions"] - row[0]
+    return {"step": step, "reason": reason, "dropped": dropped, "interactions": row[0], "users": row[1], "items": row[2]}

@@ -45,10 +45,10 @@ def usable_memory() -> int:
 
 @contextmanager
 def database(scratch: Path) -> Iterator[DuckDBPyConnection]:
-    """A connection whose tables and spilled data lie in ``scratch``, which must exist; removed by the caller."""
+    """A connection that spills what does not fit into ``scratch``, which must exist and is removed by the caller."""
     import duckdb
 
-    connection = duckdb.connect(str(scratch / "work.duckdb"))
+    connection = duckdb.connect(":memory:")
     try:
         connection.execute(f"SET memory_limit = '{usable_memory() // 2**20}MiB'")
         connection.execute(f"SET temp_directory = {literal(str(scratch / 'spill'))}")

@@ -38,7 +38,7 @@ def load_training_data(split_folder: Path, protocol: CaseRules) -> TrainingData:
     vocabulary = read_vocabulary(split_folder, protocol.candidates)
     items = pq.read_table(dataset / "items.parquet")
     index = vocabulary.model_index(items.num_rows)
-    valid, _ = make_cases(read_raw_cases(split_folder / "valid.parquet"), index, protocol)
+    valid, _ = make_cases(read_raw_cases(split_folder / "valid.parquet"), vocabulary, protocol)
     manifest = json.loads((dataset / "manifest.json").read_text(encoding="utf-8"))
     return TrainingData(
         fingerprint=split.fingerprint,
@@ -60,11 +60,16 @@ def case_counts(split_folder: Path, protocol: CaseRules) -> dict[str, CaseCounts
 
 def _sequences(path: Path, index: IntArray) -> Sequences:
     table = pq.read_table(path)
-    user = table.column("user").to_numpy()
+    user = _whole(table, "user")
     starts = run_starts(user)
     offsets = np.append(starts, len(user))
-    times = table.column("timestamp").to_numpy() if "timestamp" in table.column_names else None
-    return Sequences(user[starts], Ragged(index[table.column("item").to_numpy()], offsets), times)
+    times = _whole(table, "timestamp") if "timestamp" in table.column_names else None
+    return Sequences(user[starts], Ragged(index[_whole(table, "item")], offsets), times)
+
+
+def _whole(table: pa.Table, column: str) -> IntArray:
+    """A column as an array of its own, which may be written to (torch wants that)."""
+    return np.array(table.column(column).to_numpy(), dtype=np.int64)
 
 
 def _item_features(items: pa.Table, vocabulary: Vocabulary, described: dict[str, Any] | None) -> dict[str, Features]:
@@ -117,7 +122,7 @@ def _binned(column: pa.Array, bins: int) -> pa.Array:
 
 def _graph(dataset: Path, items: pa.Table, vocabulary: Vocabulary) -> Graph:
     triples = pq.read_table(dataset / "graph.parquet")
-    head, relation, tail = (triples.column(name).to_numpy() for name in ("head", "relation", "tail"))
+    head, relation, tail = (_whole(triples, name) for name in ("head", "relation", "tail"))
     entity = items.column("entity").to_numpy()
     return Graph(
         heads=head,

@@ -223,7 +223,12 @@ def _build(card: Card, folder: Path, files: RawFiles, progress: Progress) -> Pre
         lap("read")
         progress("cleaning", 0.6)
         intern(connection)
-        steps = clean(connection, card.clean, timed=card.tables.interactions.columns.timestamp is not None)
+        steps = clean(
+            connection,
+            card.clean,
+            timed=card.tables.interactions.columns.timestamp is not None,
+            rejected=read["interactions"]["rejected"],
+        )
         if steps[-1]["interactions"] == 0:
             told = "; ".join(f"{step['step']}: {step['interactions']}" for step in steps)
             raise DataError(f"Nothing is left of the log of '{card.name}' (interactions after each step: {told}).")
@@ -261,7 +266,7 @@ def _manifest(card: Card, files: RawFiles, building: Path, *, steps: Any, read: 
         "raw": {"fingerprint": raw, "folder": str(next(iter(files.values()))[0].root), "files": stamps},
         "rows": read,
         "cleaning": steps,
-        "interactions": steps[-1]["interactions"],
+        "counts": {key: steps[-1][key] for key in ("interactions", "users", "items")},
         "timestamp_unit": card.tables.interactions.stored_unit,
         **facts,
         "card": card.model_dump(mode="json"),

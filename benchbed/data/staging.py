@@ -22,11 +22,19 @@ LONGEST_SHOWN = 2000
 
 
 class _Fields:
-    """The expressions of one table: values by column name, and reasons to reject a row, in the order of the columns."""
+    """The expressions of one table, in two layers so that each value is computed once.
+
+    ``casts`` are computed from the sources ``c0``, ``c1`` ...; ``values`` and ``flaws`` (condition, reason, role) from both.
+    """
 
     def __init__(self) -> None:
+        self.casts: dict[str, str] = {}
         self.values: dict[str, str] = {}
         self.flaws: list[tuple[str, str, str]] = []
+
+    def cast(self, expression: str) -> str:
+        """Name of a cast."""
+        return self.casts.setdefault(expression, f"cast{len(self.casts)}")
 
     def reject(self, when: str, reason: str, role: str) -> None:
         self.flaws.append((when, reason, role))
@@ -34,29 +42,32 @@ class _Fields:
     def identity(self, name: str, source: str) -> None:
         """Ids are text as it stands in the file: ``007`` is not ``7``."""
         self.values[name] = source
-        self.reject(f"trim({source}) = ''", f"'the {name} is empty'", name)
+        # In two steps, since trimming every id would cost more than reading it.
+        blank = f"({source} = '' OR (starts_with({source}, ' ') AND trim({source}) = ''))"
+        self.reject(blank, f"'the {name} is empty'", name)
 
     def number(self, name: str, source: str, role: str, *, optional: bool = False) -> None:
-        value = f"TRY_CAST({source} AS DOUBLE)"
+        value = self.cast(f"TRY_CAST({source} AS DOUBLE)")
         self.values[name] = value
         bad = f"({value} IS NULL OR NOT isfinite({value}))"
-        self.reject(f"trim({source}) <> '' AND {bad}" if optional else bad, f"{_shown(source)} || ' is no number'", role)
+        self.reject(f"{bad} AND trim({source}) <> ''" if optional else bad, f"{_shown(source)} || ' is no number'", role)
 
     def timestamp(self, source: str, table: Interactions) -> None:
         role, unit = "timestamp", table.stored_unit
         if table.timestamp_format is not None:
-            moment = f"TRY_STRPTIME({source}, {literal(table.timestamp_format)})"
+            moment = self.cast(f"TRY_STRPTIME({source}, {literal(table.timestamp_format)})")
             scale = 1 if unit == "microseconds" else 1_000_000
             self.values[role] = f"CAST(floor(epoch_us({moment}) / {scale}) AS BIGINT)" if scale > 1 else f"epoch_us({moment})"
             wanted = literal(f" does not follow the format {table.timestamp_format}")
             self.reject(f"{moment} IS NULL", f"{_shown(source)} || {wanted}", role)
             return
-        exact, value = f"TRY_CAST({source} AS BIGINT)", f"TRY_CAST({source} AS DOUBLE)"
+        value = self.cast(f"TRY_CAST({source} AS DOUBLE)")
         bad = f"({value} IS NULL OR NOT isfinite({value}) OR abs({value}) > 9e17)"
         self.reject(bad, f"{_shown(source)} || ' is no time in {table.timestamp_unit.replace('_', ' ')}'", role)
         if table.timestamp_unit == "fractional_seconds":
-            self.values[role] = f"CASE WHEN {bad} THEN NULL ELSE CAST(round({value} * 1000000) AS BIGINT) END"
+            self.values[role] = f"CASE WHEN NOT {bad} THEN CAST(round({value} * 1000000) AS BIGINT) END"
             return
+        exact = self.cast(f"TRY_CAST({source} AS BIGINT)")
         self.values[role] = exact
         reason = f"' has a fraction; timestamp_unit is {table.timestamp_unit}'"
         self.reject(f"{exact} IS NULL OR CAST({exact} AS DOUBLE) <> {value}", f"{_shown(source)} || {reason}", role)
@@ -69,9 +80,9 @@ def _shown(source: str) -> str:
 def _flags(fields: _Fields, name: str, feature: Flags, sources: list[str]) -> None:
     chosen = []
     for source, value, column in zip(sources, feature.columns.values(), feature.columns, strict=True):
-        flag = f"TRY_CAST(trim({source}) AS BOOLEAN)"
+        flag = fields.cast(f"TRY_CAST(trim({source}) AS BOOLEAN)")
         role = f"features.{name} (column {column})"
-        fields.reject(f"trim({source}) <> '' AND {flag} IS NULL", f"{_shown(source)} || ' is neither 0 nor 1'", role)
+        fields.reject(f"{flag} IS NULL AND trim({source}) <> ''", f"{_shown(source)} || ' is neither 0 nor 1'", role)
         chosen.append(f"CASE WHEN {flag} THEN {literal(value)} END")
     fields.values[name] = f"list_filter([{', '.join(chosen)}], lambda v: v IS NOT NULL)"
 
@@ -118,7 +129,7 @@ def _fields(name: str, table: Table) -> _Fields:
 def stage(connection: DuckDBPyConnection, card: Card, files: dict[str, list[RawFile]], progress: Progress) -> None:
     """Read all tables of a card.
 
-    Makes a table ``raw_NAME`` for each, holding good rows only (column ``row`` is the order in the log, over all files), and
+    Makes a view ``raw_NAME`` for each, showing good rows only (column ``row`` is the order in the log, over all files), and
     ``rejected`` (table, file, line, lines, column, reason, raw).
     """
     connection.execute(
@@ -141,34 +152,39 @@ def stage(connection: DuckDBPyConnection, card: Card, files: dict[str, list[RawF
 def _stage_file(
     connection: DuckDBPyConnection, name: str, table: Table, fields: _Fields, file: RawFile, offset: int, *, first: bool
 ) -> int:
-    """Append one file to ``staged``; returns the number of lines it has."""
+    """Append one file to ``staged_NAME``; returns the number of lines it has."""
+    casts = "".join(f", {expression} AS {cast}" for expression, cast in fields.casts.items())
     values = "".join(f", {value} AS {identifier(column)}" for column, value in fields.values.items())
-    reasons = " ".join(f"WHEN {when} THEN {reason}" for when, reason, _ in fields.flaws)
-    columns = " ".join(f"WHEN {when} THEN {literal(role)}" for when, _, role in fields.flaws)
+    numbered = list(enumerate(fields.flaws, 1))
+    which = " ".join(f"WHEN {when} THEN {number}" for number, (when, _, _) in numbered)
+    reasons = " ".join(f"WHEN {number} THEN {reason}" for number, (_, reason, _) in numbered)
+    columns = " ".join(f"WHEN {number} THEN {literal(role)}" for number, (_, _, role) in numbered)
     with reader(table.reader)(connection, file, table) as rows:
         select = f"""
             SELECT line + {offset} AS row, {literal(file.shown)} AS file, line, span,
-                coalesce(flaw, CASE {reasons} END) AS reason,
-                CASE WHEN flaw IS NOT NULL THEN flaw_column ELSE CASE {columns} END END AS "column",
-                CASE WHEN flaw IS NOT NULL OR CASE {reasons} END IS NOT NULL THEN left(raw, {LONGEST_SHOWN}) END AS raw{values}
-            FROM ({rows.sql})
+                CASE which WHEN 0 THEN flaw {reasons} END AS reason,
+                CASE which WHEN 0 THEN flaw_column {columns} END AS "column",
+                CASE WHEN which IS NOT NULL THEN left({rows.raw}, {LONGEST_SHOWN}) END AS raw{values}
+            FROM (
+                SELECT *, CASE WHEN flaw IS NOT NULL THEN 0 {which} END AS which
+                FROM (SELECT *{casts} FROM ({rows.sql}))
+            )
         """
-        connection.execute(f"CREATE TABLE staged AS {select}" if first else f"INSERT INTO staged {select}")
-    last = connection.execute("SELECT coalesce(max(row), 0) FROM staged").fetchone()
+        connection.execute(f"CREATE TABLE staged_{name} AS {select}" if first else f"INSERT INTO staged_{name} {select}")
+    last = connection.execute(f"SELECT coalesce(max(row), 0) FROM staged_{name}").fetchone()
     assert last is not None
     return max(int(last[0]) - offset, 0)
 
 
 def _divide(connection: DuckDBPyConnection, name: str, columns: list[str]) -> None:
-    """Good rows to ``raw_NAME``, the others to ``rejected``."""
-    connection.execute(f"INSERT INTO rows_read SELECT {literal(name)}, coalesce(sum(span), 0) FROM staged")
+    """Good rows are seen as ``raw_NAME``; the others go to ``rejected``."""
+    connection.execute(f"INSERT INTO rows_read SELECT {literal(name)}, coalesce(sum(span), 0) FROM staged_{name}")
     connection.execute(
         f'INSERT INTO rejected SELECT {literal(name)}, file, line, span, "column", reason, raw '
-        "FROM staged WHERE reason IS NOT NULL"
+        f"FROM staged_{name} WHERE reason IS NOT NULL"
     )
     chosen = ", ".join(identifier(column) for column in columns)
-    connection.execute(f"CREATE TABLE raw_{name} AS SELECT row, {chosen} FROM staged WHERE reason IS NULL")
-    connection.execute("DROP TABLE staged")
+    connection.execute(f"CREATE VIEW raw_{name} AS SELECT row, {chosen} FROM staged_{name} WHERE reason IS NULL")
 
 
 def judge_rejected(connection: DuckDBPyConnection, card: Card, keep_at: Path) -> dict[str, dict[str, int]]:

@@ -28,13 +28,14 @@ def write_tables(connection: DuckDBPyConnection, card: Card, folder: Path) -> di
     _number_users(connection)
     _number_items(connection, card)
     facts["side_tables"] = _side_tables(connection, card)
-    facts["users"] = _described(connection, card, "user", folder / "users.parquet")
+    users = _described(connection, card, "user", folder / "users.parquet")
     if card.tables.graph is not None:
         facts["graph"] = _graph(connection, card, folder)
-    facts["items"] = _described(connection, card, "item", folder / "items.parquet")
+    items = _described(connection, card, "item", folder / "items.parquet")
     columns = ", ".join(
         identifier(name) for name in _columns(connection, "log") if name not in ("user", "item", "timestamp", "rating", "row")
     )
+    facts["tables"] = {"users": users, "items": items}
     present = _columns(connection, "log")
     optional = "".join(f"{name}, " for name in ("timestamp", "rating") if name in present)
     order = "timestamp, row" if "timestamp" in present else "row"

@@ -41,10 +41,7 @@ def open_vault(
         raise DataError(f"No test cases in {split_folder}.", advice="Prepare the dataset and split it again.")
     _record(split_folder, {"sweep": sweep, "model": model, "seed": seed, "by": by if isinstance(by, str) else dict(by)})
     vocabulary = read_vocabulary(split_folder, protocol.candidates)
-    raw = read_raw_cases(path)
-    largest = max(int(part.values.max(initial=0)) for part in (raw.histories, raw.targets))
-    index = vocabulary.model_index(max(largest, int(vocabulary.items.max())))
-    return make_cases(raw, index, protocol)[0]
+    return make_cases(read_raw_cases(path), vocabulary, protocol)[0]
 
 
 def _record(split_folder: Path, opening: dict[str, Any]) -> None:

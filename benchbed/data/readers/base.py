@@ -22,12 +22,14 @@ class Rows:
     Attributes
     ----------
     sql
-        A SELECT with the columns ``line`` (BIGINT, from 1), ``span`` (lines the row takes), ``raw`` (the row's text), ``flaw``
-        (why the row cannot be read, NULL where it can), ``flaw_column``, and ``c0``, ``c1`` ... (VARCHAR), one for each source
-        asked for.
+        A SELECT with the columns ``line`` (BIGINT, from 1), ``span`` (lines the row takes), ``text`` (the row), ``flaw`` (why
+        the row cannot be read, NULL where it can), ``flaw_column``, and ``c0``, ``c1`` ... (VARCHAR), one for each source.
+    raw
+        An expression over ``text``: the row as it stands in the file. Apart, since only rejected rows need it.
     """
 
     sql: str
+    raw: str
 
 
 Reader = Callable[["DuckDBPyConnection", RawFile, "Table"], AbstractContextManager[Rows]]

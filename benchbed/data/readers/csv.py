@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from benchbed.data.card import Table
 
 SAMPLE = 1000
+LINE_ENDS = literal("\r\n")
 
 
 @contextmanager
@@ -70,7 +71,10 @@ def read(connection: DuckDBPyConnection, file: RawFile, table: Table) -> Iterato
     name = f"records_of_{id(file)}"
     connection.register(name, pa.RecordBatchReader.from_batches(SCHEMA, everything()))
     try:
-        yield Rows(_sql(name, table, marker, width, positions, after=places[0] if table.header else 0))
+        text = f"rtrim(text, {LINE_ENDS})"
+        if table.quote:
+            text = f"replace({text}, {literal(marker)}, {literal(table.separator)})"
+        yield Rows(_sql(name, table, marker, width, positions, after=places[0] if table.header else 0), text)
     except duckdb.Error:
         if failures:  # the engine has wrapped what the stream raised
             raise failures[0] from None
@@ -114,16 +118,17 @@ def _numbers(width: int, file: RawFile, table: Table) -> list[int]:
 
 
 def _sql(name: str, table: Table, marker: str, width: int, positions: list[int], *, after: int) -> str:
-    fields = [f"fields[{position + 1}]" for position in positions]
-    raw = "body"
+    # The line end stays on the text, for trimming whole rows costs more than dividing them; only the last field carries it.
+    fields = [
+        f"fields[{position + 1}]" if position + 1 < width else f"rtrim(fields[{width}], {LINE_ENDS})" for position in positions
+    ]
     flaws: list[tuple[str, str, str | None]] = [
-        (f"contains(body, {literal(UNDECODABLE)})", literal(f"bytes that are not {table.encoding}"), None),
+        (f"undecodable AND contains(text, {literal(UNDECODABLE)})", literal(f"bytes that are not {table.encoding}"), None),
         ("unclosed", "'a quote opened in this row is never closed'", None),
         (f"len(fields) <> {width}", f"'{width} columns expected, ' || len(fields) || ' found'", None),
     ]
     if table.quote:
         quote, doubled = literal(table.quote), literal(table.quote * 2)
-        raw = f"replace(body, {literal(marker)}, {literal(table.separator)})"
         opened = [f"starts_with({field}, {quote})" for field in fields]
         for (role, _), field, is_open in zip(table.sources(), fields, opened, strict=True):
             closed = f"(length({field}) > 1 AND ends_with({field}, {quote}))"
@@ -134,14 +139,14 @@ def _sql(name: str, table: Table, marker: str, width: int, positions: list[int],
         ]
     values = ", ".join(f"{field} AS c{number}" for number, field in enumerate(fields))
     return f"""
-        SELECT line, span, {raw} AS raw,
+        SELECT line, span, text,
             CASE {" ".join(f"WHEN {when} THEN {then}" for when, then, _ in flaws)} END AS flaw,
             CASE {" ".join(f"WHEN {when} THEN {literal(role) if role else 'NULL'}" for when, _, role in flaws)} END::VARCHAR
                 AS flaw_column,
             {values}
         FROM (
-            SELECT line, span, unclosed, body, string_split(body, {literal(marker)}) AS fields
-            FROM (SELECT line, span, unclosed, rtrim(text, {literal(chr(13) + chr(10))}) AS body FROM {name})
-            WHERE body <> '' AND line > {after}
+            SELECT line, span, unclosed, undecodable, text, string_split(text, {literal(marker)}) AS fields
+            FROM {name}
+            WHERE text <> {literal(chr(10))} AND text <> {literal(chr(13) + chr(10))} AND line > {after}
         )
     """

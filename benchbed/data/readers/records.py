@@ -20,7 +20,9 @@ UNDECODABLE = "\ufdd0"
 """Stands for bytes that the encoding does not know: a code point that Unicode reserves for uses inside a program."""
 
 LONGEST_RECORD = 16 * 2**20
-SCHEMA = pa.schema([("line", pa.int64()), ("span", pa.int32()), ("text", pa.string()), ("unclosed", pa.bool_())])
+SCHEMA = pa.schema(
+    [("line", pa.int64()), ("span", pa.int32()), ("text", pa.string()), ("unclosed", pa.bool_()), ("undecodable", pa.bool_())]
+)
 
 _LINE_END = ord("\n")
 Positions = NDArray[np.int64]
@@ -130,8 +132,9 @@ class Splitter:
             spans = np.diff(before).astype(np.int32)
             lines = line + before[:-1]
         text = pa.Array.from_buffers(pa.string(), count, [None, pa.py_buffer(offsets), pa.py_buffer(block)])
-        flags = pa.array(np.full(count, unclosed))
-        return pa.record_batch([pa.array(lines, pa.int64()), pa.array(spans), text, flags], schema=SCHEMA)
+        # Looked for once a block: hardly any has one, and then each record need not be searched.
+        flags = [pa.array(np.full(count, flag)) for flag in (unclosed, UNDECODABLE.encode() in block)]
+        return pa.record_batch([pa.array(lines, pa.int64()), pa.array(spans), text, *flags], schema=SCHEMA)
 
     def _too_long(self, line: int) -> DataError:
         return DataError(

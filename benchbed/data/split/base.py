@@ -30,7 +30,7 @@ def keyed(seed: int, *columns: str) -> str:
 class Split(ABC):
     """One kind of split.
 
-    A split makes three tables out of ``events`` ("user", item, timestamp where there are times, position from 1 and length of
+    A split makes three views of ``events`` ("user", item, timestamp where there are times, position from 1 and length of
     the user's sequence): ``train``, ``valid`` and ``test``. The latter two also have ``target``, true for what is to be
     predicted and false for the history.
     """

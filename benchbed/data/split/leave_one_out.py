@@ -21,11 +21,11 @@ class LeaveOneOut(Split):
 
     def divide(self, connection: DuckDBPyConnection) -> dict[str, int]:
         """Make ``train``, ``valid`` and ``test``; returns counts of users."""
-        connection.execute("CREATE TABLE train AS SELECT * FROM events WHERE length < 3 OR position <= length - 2")
+        connection.execute("CREATE VIEW train AS SELECT * FROM events WHERE length < 3 OR position <= length - 2")
         for part, back in (("valid", 1), ("test", 0)):
             connection.execute(
                 f"""
-                CREATE TABLE {part} AS SELECT *, position = length - {back} AS target FROM events
+                CREATE VIEW {part} AS SELECT *, position = length - {back} AS target FROM events
                 WHERE length >= 3 AND position <= length - {back}
                 """
             )

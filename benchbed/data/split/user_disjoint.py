@@ -37,14 +37,14 @@ class UserDisjoint(Split):
             """
         )
         connection.execute(
-            """CREATE TABLE train AS SELECT events.* FROM events JOIN parts USING ("user") WHERE part = 'train'"""
+            """CREATE VIEW train AS SELECT events.* FROM events JOIN parts USING ("user") WHERE part = 'train'"""
         )
         share = self.spec.history_share
         cut = f"greatest(1, least(length - 1, ({share.numerator} * length) // {share.denominator}))"
         for part in ("valid", "test"):
             connection.execute(
                 f"""
-                CREATE TABLE {part} AS SELECT events.*, position > {cut} AS target
+                CREATE VIEW {part} AS SELECT events.*, position > {cut} AS target
                 FROM events JOIN parts USING ("user") WHERE part = '{part}' AND length >= 2
                 """
             )
