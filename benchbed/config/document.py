@@ -81,7 +81,11 @@ def read_document(path: Path, text: str | None = None) -> Document:
             raise ConfigError([Problem("this is a folder, not a YAML file", file=source)]) from None
         except UnicodeDecodeError as error:
             raise ConfigError([Problem(f"this file is not UTF-8 text (byte {error.start})", file=source)]) from None
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.reader.ReaderError as error:
+        first = text.count("\n", 0, error.position) + 1
+        raise ConfigError([Problem("this is not valid YAML: it holds a control character", source, first)]) from None
     try:
         node = loader.get_single_node()
         document = Document({}, source, {(): (1, 1)})
@@ -109,7 +113,8 @@ def _walk(node: yaml.Node, path: Path_, document: Document, problems: list[Probl
         seen: set[str] = set()
         for key, value in node.value:
             name = str(key.value)
-            here = (*path, name)
+            # A key such as 5 is a number in the values, and so it is in the path.
+            here = (*path, int(name) if key.tag == "tag:yaml.org,2002:int" else name)
             line, column = key.start_mark.line + 1, key.start_mark.column + 1
             if name in seen and key.tag != "tag:yaml.org,2002:merge":
                 problems.append(

@@ -164,10 +164,40 @@ def _problem(document: Document, schema: type[BaseModel], detail: ErrorDetails) 
     if kind in ("literal_error", "enum"):
         choices = [c.strip().strip("'") for c in str(context.get("expected", "")).replace(" or ", ", ").split(",")]
         return _at(document, path, f"'{given}' is not one of {', '.join(choices)}", nearest(str(given), choices))
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if kind == "union_tag_not_found":
+        key = str(context["discriminator"]).strip("'")
+        return _at(document, path, f"the key '{key}' is missing")
+    if kind == "union_tag_invalid":
+        key = str(context["discriminator"]).strip("'")
+        choices = [c.strip().strip("'") for c in str(context["expected_tags"]).split(",")]
+        message = f"'{context['tag']}' is not one of {', '.join(choices)}"
+        return _at(document, (*path, key), message, nearest(str(context["tag"]), choices))
+    message = _WORDS.get(kind) or detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if kind == "too_short":
+        message = f"at least {context['min_length']} entr{'y is' if context['min_length'] == 1 else 'ies are'} needed here"
     message = message[:1].lower() + message[1:]
     shown = "" if isinstance(given, (dict, list)) or kind == "value_error" else f" (it is {given!r})"
     return _at(document, path, message + shown)
+
+
+_WORDS = {
+    "tuple_type": "expected a list",
+    "list_type": "expected a list",
+    "set_type": "expected a list",
+    "dict_type": "expected a mapping of keys to values",
+    "model_type": "expected a mapping of keys to values",
+    "model_attributes_type": "expected a mapping of keys to values",
+    "string_type": "expected text",
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "finite_number": "expected a finite number",
+}
+"""Kinds of mistakes that pydantic describes in Python's words."""
 
 
 def _inside(values: Any, path: Path_, kind: str) -> Path_:
@@ -197,7 +227,7 @@ def _fields(schema: Any, path: Path_) -> list[str]:
                         if part in (name, info.alias):
                             step.append(info.annotation)
                 else:
-                    step += list(get_args(kind))[-1:]
+                    step += [a for a in get_args(kind) if a is not Ellipsis][-1:]
         candidates = step
     known: list[str] = []
     for candidate in candidates:

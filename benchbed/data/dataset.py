@@ -114,7 +114,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Graph:
-    """Knowledge-graph triples. Entities and relations count from 1; ``item_entity[i]`` is the entity of item ``i``, 0 for none."""
+    """Knowledge-graph triples; numbers count from 1. ``item_entity[i]`` is the entity of item ``i``, 0 for none."""
 
     heads: IntArray
     relations: IntArray
