@@ -158,9 +158,10 @@ class Attempt:
             source = attempt_folder(self.folder, earlier)
             if source.is_dir():
                 own.mkdir(parents=True, exist_ok=True)
-                for path in source.iterdir():
-                    if path.name == HUNG or path.name.startswith("."):
-                        continue
+                left = [path for path in source.iterdir() if path.name != HUNG and not path.name.startswith(".")]
+                # What was written last comes first: should the process that wrote it be alive, it can only add what this
+                # attempt is about to compute again.
+                for path in sorted(left, key=lambda path: path.stat().st_mtime, reverse=True):
                     with replacing(own / path.name) as temporary:
                         shutil.copyfile(path, temporary)
                 break
@@ -203,6 +204,7 @@ class Attempt:
                 yield
             finally:
                 faulthandler.cancel_dump_traceback_later()
+                (folder / HUNG).unlink(missing_ok=True)
 
 
 def hung_stacks(trials: Path, assignment: Assignment) -> str | None:
@@ -222,5 +224,3 @@ def tidy(trials: Path, study: str, number: int, *, keep_newest: bool) -> None:
         shutil.rmtree(path, ignore_errors=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
-
-

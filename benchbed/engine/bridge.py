@@ -126,9 +126,6 @@ class Bridge:
                 tidy(self.trials, key.study, number, keep_newest=number == best)
 
 
-
-
-
 def why_it_ended(error: BaseException | None) -> tuple[FailureKind, str, str]:
     """Kind, message and trace of what Ray reports about an attempt."""
     cause = getattr(error, "cause", None)
@@ -183,7 +180,7 @@ class LedgerScheduler(TrialScheduler):
     """Tells the ledger what the trials give and answers what it says."""
 
     def __init__(self, bridge: Bridge) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
         self._bridge = bridge
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:

@@ -56,7 +56,7 @@ def cluster(address: str | None = None) -> Iterator[None]:
     """
     if address is not None and address.startswith("ray://"):
         raise ResourceError(
-            f"'{address}' is a Ray Client address: the sweep would run on the head node, where the files of this machine are not.",
+            f"'{address}' is a Ray Client address: the sweep would run on the head node, without this machine's files.",
             advice="Run `benchbed sweep` on a node of the cluster with --address auto, or use `benchbed submit`.",
         )
     prepare_environment()
@@ -83,7 +83,6 @@ def cluster(address: str | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
-
 @contextlib.contextmanager
 def halting_on_signals(halt: threading.Event) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM set an event; a second one interrupts at once.
@@ -106,5 +105,3 @@ def halting_on_signals(halt: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-
-

@@ -33,7 +33,7 @@ def nodes() -> list[Node]:
 
 
 def automatic_shape(machines: Sequence[Node]) -> Shape:
-    """One core a trial, and a share of a GPU where there are GPUs: as many trials share one as there are cores for it, at most four.
+    """One core a trial, and a share of a GPU where there are GPUs: one trial for each core that goes with it, at most four.
 
     Examples
     --------

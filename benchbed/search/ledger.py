@@ -6,15 +6,19 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import optuna
 from optuna.trial import TrialState
 
+from benchbed.search.counts import Counts, count
 from benchbed.search.plans import Assignment, Plan, Shape
 from benchbed.search.recorder import Recorder, RunKey
 from benchbed.search.storage import persist
-from benchbed.search.studies import SearchStudy, Study, best_trial, make_study
+from benchbed.search.studies import SearchStudy, Study, make_study
+
+__all__ = ["Counts", "FailureKind", "Ledger", "Observer"]
 
 FailureKind = Literal["error", "out_of_memory", "timeout", "worker_died", "node_lost"]
 
@@ -22,28 +26,6 @@ MAX_DEATHS = 3
 """Attempts of one trial whose process may die before the trial counts as failed."""
 MAX_LOSSES = 20
 """The same for nodes that go away under it."""
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Where one study stands. ``budget`` is what its plan asks for, ``running`` counts started trials that are not over."""
-
-    study: str
-    stage: str
-    model: str
-    split_seed: int
-    budget: int
-    complete: int = 0
-    pruned: int = 0
-    failed: int = 0
-    running: int = 0
-    best_number: int | None = None
-    best_value: float | None = None
-
-    @property
-    def spent(self) -> int:
-        """Trials that are over."""
-        return self.complete + self.pruned + self.failed
 
 
 class Observer(Protocol):
@@ -75,8 +57,8 @@ class _Live:
 class Ledger:
     """Keeps one Optuna study for each plan and hands out their trials.
 
-    A token stands for one attempt at one trial: :meth:`next` gives it an assignment, :meth:`epochs` and :meth:`failed` report on
-    it. Everything is in the storage and in the recorder when a call returns, the recorder first.
+    A token stands for one attempt at one trial: :meth:`next` gives it an assignment, :meth:`epochs` and :meth:`failed` report
+    on it. Everything is in the storage and in the recorder when a call returns, the recorder first.
 
     Parameters
     ----------
@@ -138,10 +120,10 @@ class Ledger:
         trial.set_user_attr("attempts", attempt)
         shape = study.plan.roomier if attributes.get("ooms", 0) else study.plan.shape
         assignment = study.assign(trial, attempt, shape)
-        self._record(lambda: self._recorder.opened(assignment.key, study.opening_facts(assignment)))
+        self._record(self._recorder.opened, assignment.key, study.opening_facts(assignment))
         self._live[token] = _Live(study, trial, assignment, reported=set(study.values(trial.number)))
         self._freed = None
-        self._tell_observer(lambda o: o.started(assignment, self.counts(study)))
+        self._watch("started", assignment, self.counts(study))
         return assignment
 
     def _choose(self) -> Study | None:
@@ -175,7 +157,9 @@ class Ledger:
 
     # ----- being told -------------------------------------------------------------------------------------------------
 
-    def epochs(self, token: str, rows: Sequence[dict[str, Any]], *, last: bool = False, facts: dict[str, Any] | None = None) -> bool:
+    def epochs(
+        self, token: str, rows: Sequence[dict[str, Any]], *, last: bool = False, facts: dict[str, Any] | None = None
+    ) -> bool:
         """Finished epochs of an attempt; epochs that are known are skipped, so that a whole history may be sent.
 
         Parameters
@@ -206,12 +190,12 @@ class Ledger:
                 diverged = True
                 break
             live.values[number] = value
-            self._record(lambda row=row: self._recorder.epochs(key, [row]))
+            self._record(self._recorder.epochs, key, [row])
             if number in live.reported:
                 continue
             live.trial.report(value, number)
             live.reported.add(number)
-            self._tell_observer(lambda o, row=row: o.epoch(key, row))
+            self._watch("epoch", key, row)
             ends = last and position == len(rows) - 1
             if not ends and live.study.should_prune(key.number):
                 self._close(token, TrialState.PRUNED, {**facts, "reason": f"pruned after epoch {number}"})
@@ -282,11 +266,11 @@ class Ledger:
             "attempts": live.assignment.attempt,
             **facts,
         }
-        self._record(lambda: self._recorder.closed(key, state.name, told))
+        self._record(self._recorder.closed, key, state.name, told)
         live.study.tell(key.number, state)
         del self._live[token]
         self._freed = live.assignment.shape
-        self._tell_observer(lambda o: o.closed(key, state.name, told, self.counts(live.study)))
+        self._watch("closed", key, state.name, told, self.counts(live.study))
 
     # ----- where it stands --------------------------------------------------------------------------------------------
 
@@ -315,7 +299,7 @@ class Ledger:
         before, now = names[earlier[-1]].get("identity", {}), study.plan.identity
         changed = [what.replace("_", " ") for what in now if before.get(what) != now[what]]
         text = f"{study.plan.lineage}: a new study is started, because this changed: {', '.join(changed) or 'its identity'}."
-        self._tell_observer(lambda o: o.notice(text))
+        self._watch("notice", text)
 
     def _reconcile(self, study: Study, known: dict[str, dict[str, Any]]) -> None:
         """Tell Optuna what only the recorder knows, the recorder what only Optuna knows, and take up what is unfinished."""
@@ -326,7 +310,7 @@ class Ledger:
             record = known.get(str(key))
             if record is None and frozen.state.is_finished():
                 trial = study.assign(study.take_up(number), int(frozen.user_attrs.get("attempts", 1)), study.plan.shape)
-                self._record(lambda key=key, trial=trial: self._recorder.opened(key, study.opening_facts(trial)))
+                self._record(self._recorder.opened, key, study.opening_facts(trial))
                 record = {"state": "RUNNING", "steps": []}
             if frozen.state == TrialState.RUNNING:
                 self._take_up(study, number, record)
@@ -336,10 +320,10 @@ class Ledger:
                 {"number": at, "value": value} for at, value in frozen.intermediate_values.items() if at not in record["steps"]
             ]
             if missing:
-                self._record(lambda key=key, missing=missing: self._recorder.epochs(key, missing))
+                self._record(self._recorder.epochs, key, missing)
             if record["state"] == "RUNNING":
                 facts = {"value": frozen.value, "reason": "recorded when the sweep was continued"}
-                self._record(lambda key=key, frozen=frozen, facts=facts: self._recorder.closed(key, frozen.state.name, facts))
+                self._record(self._recorder.closed, key, frozen.state.name, facts)
 
     def _take_up(self, study: Study, number: int, record: dict[str, Any] | None) -> None:
         """A trial that Optuna has running: close it as recorded, or as the pruner would have, or continue it."""
@@ -352,51 +336,26 @@ class Ledger:
                 return
         if values and study.should_prune(number):
             reason = f"pruned after epoch {max(values)}"
-            told = {"value": max(values.values()), "reason": reason, "attempts": study.trials[number].user_attrs.get("attempts", 1)}
-            self._record(lambda: self._recorder.epochs(study.key(number), [{"number": n, "value": v} for n, v in values.items()]))
-            self._record(lambda: self._recorder.closed(study.key(number), TrialState.PRUNED.name, told))
+            told = {
+                "value": max(values.values()),
+                "reason": reason,
+                "attempts": study.trials[number].user_attrs.get("attempts", 1),
+            }
+            rows = [{"number": n, "value": v} for n, v in values.items()]
+            self._record(self._recorder.epochs, study.key(number), rows)
+            self._record(self._recorder.closed, study.key(number), TrialState.PRUNED.name, told)
             study.tell(number, TrialState.PRUNED)
             return
         self._again.append((study, number))
 
-    def _record(self, write: Callable[[], None]) -> None:
-        persist(write, "The record of the runs (outbox)")
+    def _record(self, write: Callable[..., None], *said: Any) -> None:
+        persist(partial(write, *said), "The record of the runs (outbox)")
 
-    def _tell_observer(self, say: Callable[[Observer], None]) -> None:
+    def _watch(self, what: str, *said: Any) -> None:
         if self._observer is None:
             return
         try:
-            say(self._observer)
+            getattr(self._observer, what)(*said)
         except Exception:
+            # A broken table must not end hours of training; from here on nobody watches.
             self._observer = None
-
-
-def count(study: optuna.Study, stage: str, model: str, split_seed: int, budget: int) -> Counts:
-    """Where an Optuna study stands."""
-    trials = study.get_trials(deepcopy=False)
-    states = [trial.state for trial in trials]
-    best = best_trial(trials)
-    return Counts(
-        study=study.study_name,
-        stage=stage,
-        model=model,
-        split_seed=split_seed,
-        budget=budget,
-        complete=states.count(TrialState.COMPLETE),
-        pruned=states.count(TrialState.PRUNED),
-        failed=states.count(TrialState.FAIL),
-        running=states.count(TrialState.RUNNING),
-        best_number=best.number if best else None,
-        best_value=best.value if best else None,
-    )
-
-
-def read_counts(storage: optuna.storages.BaseStorage, told: Iterable[dict[str, Any]]) -> Iterable[Counts]:
-    """Where some studies stand, from a storage that is only read; those that are not there yet are empty."""
-    there = {summary.study_name for summary in storage.get_all_studies()}
-    for one in told:
-        if one["study"] in there:
-            study = optuna.load_study(study_name=one["study"], storage=storage)
-            yield count(study, one["stage"], one["model"], one["split_seed"], one["budget"])
-        else:
-            yield Counts(**one)

@@ -26,7 +26,7 @@ class RunKey:
 class Recorder(Protocol):
     """A durable record of runs. Every call has reached the disk when it returns, and repeated calls change nothing.
 
-    The ledger tells the recorder first and Optuna second; whatever a crash leaves between the two is told when the sweep goes on.
+    The ledger tells the recorder first and Optuna second; what a crash leaves between the two is told when the sweep goes on.
     """
 
     def opened(self, key: RunKey, facts: dict[str, Any]) -> None:

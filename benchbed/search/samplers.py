@@ -11,7 +11,9 @@ import optuna
 SamplerKind = Literal["tpe", "random"]
 
 
-def make_sampler(kind: SamplerKind, seed: int, number: int, *, conditional: bool = False, again: int = 0) -> optuna.samplers.BaseSampler:
+def make_sampler(
+    kind: SamplerKind, seed: int, number: int, *, conditional: bool = False, again: int = 0
+) -> optuna.samplers.BaseSampler:
     """The sampler that draws trial ``number`` of a study.
 
     Optuna stores no random state. A sampler made anew for every number draws the same from the same history, whether or not

@@ -92,15 +92,15 @@ def _unknown_fields(document: Document, fields: list[str]) -> list[Problem]:
         choices = dimension.get("choices") if isinstance(dimension, dict) else None
         for label, sets in choices.items() if isinstance(choices, dict) else ():
             for field in sets if isinstance(sets, dict) else ():
-                path = ("joint", name, "choices", label, field)
+                path: tuple[str | int, ...] = ("joint", name, "choices", label, field)
                 paths.append(path)
                 taken = field in (document.values.get("parameters") or {}) or owners.setdefault(field, name) != name
                 if taken:
                     problems.append(problem_at(document, path, f"'{field}' is decided by two dimensions"))
-    for path in paths:
-        if path[-1] not in fields:
-            message = f"the model has no hyper-parameter '{path[-1]}' (it has: {listed})"
-            problems.append(problem_at(document, path, message, fields))
+    for each in paths:
+        if each[-1] not in fields:
+            message = f"the model has no hyper-parameter '{each[-1]}' (it has: {listed})"
+            problems.append(problem_at(document, each, message, fields))
     return problems
 
 
@@ -147,8 +147,15 @@ def _refused_values(document: Document, space: SearchSpace) -> list[Problem]:
 def _corners(name: str, dimension: Range, space: SearchSpace) -> list[tuple[tuple[str | int, ...], Any]]:
     if dimension.choices is not None:
         return [(("choices", position), choice) for position, choice in enumerate(dimension.choices)]
-    return [(("low",), dimension.low), (("high",), dimension.high), *([(("step",), dimension.low + dimension.step)]
-            if dimension.step is not None and dimension.low is not None and space.is_integer(name) else [])]
+    return [
+        (("low",), dimension.low),
+        (("high",), dimension.high),
+        *(
+            [(("step",), dimension.low + dimension.step)]
+            if dimension.step is not None and dimension.low is not None and space.is_integer(name)
+            else []
+        ),
+    ]
 
 
 def _context(space: SearchSpace, name: str) -> dict[str, Any]:

@@ -280,7 +280,8 @@ def make_study(plan: Plan, storage: optuna.storages.BaseStorage) -> Study:
 
 
 def _seed_of(trial: FrozenTrial) -> int | None:
-    return trial.params.get("seed", trial.system_attrs.get("fixed_params", {}).get("seed"))
+    seed: int | None = trial.params.get("seed", trial.system_attrs.get("fixed_params", {}).get("seed"))
+    return seed
 
 
 def _identity(trial: FrozenTrial) -> str:

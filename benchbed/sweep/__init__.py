@@ -1,0 +1,1 @@
+"""A benchmark file and its run: lookup, preflight, lease, stages, status."""

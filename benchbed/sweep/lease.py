@@ -138,9 +138,7 @@ class Lease:
             with contextlib.suppress(OSError), _locked(self._folder):
                 holder = read_holder(self._folder)
                 if holder is None or holder.token == self._token:
-                    mine = holder or Holder(
-                        _user(), _this_host(), os.getpid(), _born(os.getpid()), self._token, time.time(), 0
-                    )
+                    mine = holder or Holder(_user(), _this_host(), os.getpid(), _born(os.getpid()), self._token, time.time(), 0)
                     self._write(Holder(**{**asdict(mine), "renewed": time.time()}))
                     continue
                 self.lost_to = holder

@@ -41,8 +41,9 @@ class Material:
     @property
     def sweep(self) -> str:
         """Identity of the sweep: a changed question is another sweep, more trials or models are not."""
-        changing = {"title": True, "models": True, "baselines": True, "resources": True, "search": {"trials"}}
-        return f"{self.benchmark.name}-{fingerprint(self.protocol, self.benchmark.model_dump(mode='json', exclude=changing))[:8]}"
+        asked = self.benchmark.model_dump(mode="json", exclude={"title", "models", "baselines", "resources"})
+        del asked["search"]["trials"]
+        return f"{self.benchmark.name}-{fingerprint(self.protocol, asked)[:8]}"
 
     def protocol_of(self, seed: int) -> str:
         """Fingerprint of one split and the evaluation."""

@@ -84,7 +84,7 @@ class SweepOutcome:
         if self.untested:
             lines.append(f"Without a test result: {', '.join(self.untested)}. Why: error.txt in the folders of their trials.")
         if self.unsent:
-            lines.append(f"Not all of the record has reached the tracking store ({self.unsent}); `benchbed report` sends the rest.")
+            lines.append(f"Part of the record has not reached the tracking store ({self.unsent}); `benchbed report` sends it.")
         return "\n".join(lines)
 
 
@@ -94,17 +94,21 @@ class _Drive:
 
     material: Material
     folder: Path
+    storage: Any
     tracker: Tracker
     halt: threading.Event
     observer: Observer | None
     lease: Lease
     options: dict[str, Any]
     counts: dict[str, Counts] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
 
-    def run(self, plans: Sequence[Plan], storage: Any) -> tuple[Ledger, bool]:
-        """Run all trials of some plans; returns the ledger and whether it came to its end."""
-        ledger = Ledger(plans, storage, self.tracker, self.observer)
+    def run(self, plans: Sequence[Plan], *, look: bool) -> tuple[Ledger, bool]:
+        """Run all trials of some plans, or only look; returns the ledger and whether everything is done."""
+        ledger = Ledger(plans, self.storage, self.tracker, self.observer)
         self.note(ledger)
+        if look or ledger.finished:
+            return ledger, ledger.finished
         seeds = {plan.split_seed for plan in plans}
         evaluation = self.material.benchmark.evaluation
         data = {
@@ -133,6 +137,13 @@ class _Drive:
                 for c in self.counts.values()
             ]
             temporary.write_text(json.dumps({"sweep": self.material.sweep, "studies": studies}, indent=1))
+
+    def tell_finals(self, plans: Sequence[FinalPlan]) -> None:
+        """Tell the record which final studies count, once."""
+        names = [plan.study_name for plan in plans]
+        if new := [name for name in names if name not in self.told]:
+            self.told += new
+            self.tracker.note({"studies": {name.rpartition("/")[0]: [name] for name in new}})
 
     def vault_openings(self) -> dict[str, list[dict[str, Any]]]:
         """Who opened the vault of each split, for the record."""
@@ -185,8 +196,7 @@ def run_sweep(
     try:
         with Lease(folder, when_lost=halt.set) as lease:
             material = _prepare(benchmark, checked, workspace)
-            with cluster(address), halting_on_signals(halt):
-                return _drive(material, workspace, folder, halt, observer, lease, options)
+            return _drive(material, workspace, address, halt, observer, lease, options)
     except KeyboardInterrupt:
         return SweepOutcome(benchmark.name, "", interrupted=True)
 
@@ -200,7 +210,7 @@ def _prepare(benchmark: Benchmark, checked: Checked, workspace: Workspace) -> Ma
 def _drive(
     material: Material,
     workspace: Workspace,
-    folder: Path,
+    address: str | None,
     halt: threading.Event,
     observer: Observer | None,
     lease: Lease,
@@ -208,52 +218,65 @@ def _drive(
 ) -> SweepOutcome:
     from benchbed.tracking.tracker import Tracker
 
-    shape, roomy = _shapes(material.benchmark)
-    check_shared(folder)
-    plans = search_plans(material, shape, roomy)
+    folder = workspace.sweep(material.benchmark.name)
+    plans = search_plans(material, Shape(), Shape())
     tracker = Tracker(folder, workspace, None)
     tracker.start(sweep_facts(material, plans))
-    drive = _Drive(material, folder, tracker, halt, observer, lease, options)
-    untested: list[str] = []
-    done = False
+    drive = _Drive(material, folder, open_storage(folder), tracker, halt, observer, lease, options)
+    everything = set(material.checked.models) == set(material.checked.chosen)
+    done, finished, untested = False, False, list[str]()
     try:
-        chosen = [plan for plan in plans if plan.model in material.checked.chosen]
-        done, untested = _both_stages(drive, chosen)
+        # What is done needs no Ray, and what was left by an earlier run is put in order.
+        finished, _ = _both_stages(drive, plans, look=True)
+        done, untested = _both_stages(drive, _chosen(material, plans), look=True)
+        if not done:
+            with cluster(address), halting_on_signals(halt):
+                shape, roomy = _shapes(material.benchmark)
+                check_shared(folder)
+                plans = search_plans(material, shape, roomy)
+                done, untested = _both_stages(drive, _chosen(material, plans), look=False)
+            finished = done and (everything or _both_stages(drive, plans, look=True)[0])
     finally:
-        tracker.note({"finished": done, "openings": drive.vault_openings()})
+        if lease.lost_to is None:
+            tracker.note({"finished": finished, "openings": drive.vault_openings()})
         sent = tracker.close(LAST_WORDS)
     return SweepOutcome(
         material.benchmark.name,
         material.sweep,
-        tuple(drive.counts.values()),
+        tuple(count for count in drive.counts.values() if count.model in material.checked.chosen),
         tuple(untested),
         interrupted=not done,
         unsent=None if sent else (tracker.trouble or "it is slow"),
     )
 
 
-def _both_stages(drive: _Drive, plans: list[SearchPlan]) -> tuple[bool, list[str]]:
-    """Search, then test; returns whether it came to its end and what has no test result."""
-    storage = open_storage(drive.folder)
-    ledger, done = drive.run(plans, storage)
+def _chosen(material: Material, plans: list[SearchPlan]) -> list[SearchPlan]:
+    return [plan for plan in plans if plan.model in material.checked.chosen]
+
+
+def _both_stages(drive: _Drive, plans: list[SearchPlan], *, look: bool) -> tuple[bool, list[str]]:
+    """Search, then test, or only look; returns whether everything is done and what has no test result."""
+    ledger, done = drive.run(plans, look=look)
     if not done:
         return False, []
+    several = len(drive.material.splits) > 1
     finals: list[FinalPlan] = []
     untested: list[str] = []
-    several = len(drive.material.splits) > 1
+
+    def name(plan: Plan) -> str:
+        return plan.model + (f" (split seed {plan.split_seed})" if several else "")
+
     for study in ledger.studies:
         assert isinstance(study, SearchStudy)
         best = study.best()
         if best is None:
-            untested.append(study.plan.model + (f" (split seed {study.plan.split_seed})" if several else ""))
+            untested.append(name(study.plan))
         else:
             finals.append(final_plan(drive.material, study.plan, best))
-    drive.tracker.note({"studies": {"final": [plan.study_name for plan in finals]}})
-    ledger, done = drive.run(finals, storage)
+    drive.tell_finals(finals)
+    ledger, done = drive.run(finals, look=look)
     if done:
-        for final in ledger.studies:
-            if ledger.counts(final).complete == 0:
-                untested.append(final.plan.model + (f" (split seed {final.plan.split_seed})" if several else ""))
+        untested += [name(final.plan) for final in ledger.studies if ledger.counts(final).complete == 0]
     return done, untested
 
 

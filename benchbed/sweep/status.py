@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchbed.search.ledger import Counts, read_counts
+from benchbed.search.counts import Counts, read_counts
 from benchbed.search.storage import read_storage
 from benchbed.sweep.benchmark import Benchmark
 from benchbed.sweep.lease import Holder, read_holder

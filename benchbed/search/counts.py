@@ -1,0 +1,65 @@
+"""Where studies stand, in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from benchbed.search.studies import best_trial
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Where one study stands. ``budget`` is what its plan asks for, ``running`` counts started trials that are not over."""
+
+    study: str
+    stage: str
+    model: str
+    split_seed: int
+    budget: int
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
+    running: int = 0
+    best_number: int | None = None
+    best_value: float | None = None
+
+    @property
+    def spent(self) -> int:
+        """Trials that are over."""
+        return self.complete + self.pruned + self.failed
+
+
+def count(study: optuna.Study, stage: str, model: str, split_seed: int, budget: int) -> Counts:
+    """Where an Optuna study stands."""
+    trials = study.get_trials(deepcopy=False)
+    states = [trial.state for trial in trials]
+    best = best_trial(trials)
+    return Counts(
+        study=study.study_name,
+        stage=stage,
+        model=model,
+        split_seed=split_seed,
+        budget=budget,
+        complete=states.count(TrialState.COMPLETE),
+        pruned=states.count(TrialState.PRUNED),
+        failed=states.count(TrialState.FAIL),
+        running=states.count(TrialState.RUNNING),
+        best_number=best.number if best else None,
+        best_value=best.value if best else None,
+    )
+
+
+def read_counts(storage: optuna.storages.BaseStorage, told: Iterable[dict[str, Any]]) -> Iterator[Counts]:
+    """Where some studies stand, from a storage that is only read; those that are not there yet are empty."""
+    there = {summary.study_name for summary in storage.get_all_studies()}
+    for one in told:
+        if one["study"] in there:
+            study = optuna.load_study(study_name=one["study"], storage=storage)
+            yield count(study, one["stage"], one["model"], one["split_seed"], one["budget"])
+        else:
+            yield Counts(**one)
