@@ -17,7 +17,7 @@ def demo(
     """Built-in data -> sweep of all models -> leaderboard; under 3 minutes on 2 CPU cores."""
     from benchbed.cli.report import show_table
     from benchbed.cli.sweep import run
-    from benchbed.reporting import write_report
+    from benchbed.reporting.files import write_report
     from benchbed.workspace import Workspace
 
     home = Workspace.open(workspace)

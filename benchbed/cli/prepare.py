@@ -40,17 +40,21 @@ def prepare(
 def _show(prepared: Prepared) -> None:
     from rich.console import Console
 
-    manifest: dict[str, Any] = prepared.manifest
-    counts = manifest["counts"]
+    audit: dict[str, Any] = prepared.audit
     console = Console(highlight=False)
     console.print(
-        f"[bold]{prepared.name}[/bold]: {counts['interactions']:,} interactions of {counts['users']:,} users "
-        f"with {counts['items']:,} items"
+        f"[bold]{prepared.name}[/bold]: {audit['interactions']:,} interactions of {audit['users']:,} users "
+        f"with {audit['items']:,} items"
     )
-    for step in manifest.get("cleaning", []):
-        if step.get("dropped"):
-            console.print(f"  {step['step']}: {step['dropped']:,} rows dropped ({step['reason']})")
-    for warning in prepared.audit.get("warnings", []):
-        console.print(f"  [yellow]note[/yellow] {warning}")
-    console.print(f"  {prepared.folder}", soft_wrap=True)
+    rejected = {table: count for table, count in audit["rejected"].items() if count}
+    for table, count in rejected.items():
+        console.print(f"  {count:,} rows of {table} could not be read; they are kept in {prepared.folder / 'rejected.parquet'}")
+    before = None
+    for step in audit["cleaning"]:
+        if before is not None and step["interactions"] < before:
+            console.print(f"  {step['step'].replace('_', ' ')}: {before - step['interactions']:,} interactions dropped")
+        before = step["interactions"]
+    for warning in audit["warnings"]:
+        console.print(f"  note: {warning}", markup=False)
+    console.print(f"  {prepared.folder}", soft_wrap=True, markup=False)
     console.print(f"  fingerprint {prepared.fingerprint[:16]}")

@@ -17,7 +17,7 @@ def report(
     json: JsonOption = False,
 ) -> None:
     """Write the leaderboard as HTML, Markdown, CSV and JSON, from what MLflow holds."""
-    from benchbed.reporting import write_report
+    from benchbed.reporting.files import write_report
     from benchbed.sweep.lookup import load_benchmark
     from benchbed.workspace import Workspace
 

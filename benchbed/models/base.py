@@ -79,6 +79,11 @@ class Recommender(nn.Module):
         """Where the parameters are."""
         return next(iter([*self.parameters(), *self.buffers()]), torch.zeros(())).device
 
+    @property
+    def size(self) -> int:
+        """How many numbers were learnt."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
     def fit(self) -> None:
         """Learn in closed form."""
         raise NotImplementedError

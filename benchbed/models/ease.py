@@ -55,6 +55,11 @@ class EASE(Recommender):
         self.register_buffer("weights", torch.zeros(0))
         self.weights: Tensor
 
+    @property
+    def size(self) -> int:
+        """Weights off the diagonal."""
+        return self.n_items * (self.n_items - 1)
+
     def fit(self) -> None:
         """Invert the regularised Gram matrix."""
         met = interaction_matrix(self._events, self.n_items)

@@ -52,6 +52,11 @@ class ItemKNN(Recommender):
         self._events = data.train.items
         self.similarity: sparse.csr_array | None = None
 
+    @property
+    def size(self) -> int:
+        """Similarities kept."""
+        return 0 if self.similarity is None else int(self.similarity.nnz)
+
     def fit(self) -> None:
         """Count co-occurring users and keep the nearest neighbours."""
         met = interaction_matrix(self._events, self.n_items)

@@ -57,6 +57,11 @@ class Markov(Recommender):
         assert isinstance(config, MarkovConfig)
         return "first order" if config.order == 1 else f"mix of last {config.order}"
 
+    @property
+    def size(self) -> int:
+        """Pairs of items that were seen to follow one another, over all lags."""
+        return sum(matrix.nnz for matrix in self.transitions)
+
     def fit(self) -> None:
         """Count the transitions of every lag."""
         values, rows = self._events.values, self._events.row_of_value

@@ -27,6 +27,11 @@ class Popularity(Recommender):
         self.register_buffer("counts", torch.as_tensor(data.item_counts, dtype=torch.float32))
         self.counts: Tensor
 
+    @property
+    def size(self) -> int:
+        """One count an item."""
+        return self.n_items
+
     def fit(self) -> None:
         """Nothing to learn beyond the counts that the split holds."""
 

@@ -158,7 +158,7 @@ class Fit:
         """Costs and sizes of the run so far."""
         best = self.best
         return {
-            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "parameters": self.model.size,
             "peak_memory_mb": round(self._memory.megabytes(), 1),
             "epochs": len(self.history),
             "best_epoch": best.number if best else 0,

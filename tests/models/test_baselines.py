@@ -132,3 +132,14 @@ def test_unknown_items_in_a_history_change_nothing(name: str, make_ring: Callabl
     model.eval()
     with torch.inference_mode():
         torch.testing.assert_close(model.scores(ask([[3, 0, 4]]))[:, 1:], model.scores(ask([[3, 4]]))[:, 1:])
+
+
+def test_size_counts_what_was_learnt() -> None:
+    sizes = {}
+    for name in BASELINES:
+        kind = model_class(name)
+        model = kind(kind.Config(), tiny())
+        model.fit()
+        sizes[name] = model.size
+    # followers: 1-2 (twice), 2-3 (twice), 3-1, 3-4; common users: 1-2, 1-3, 2-3, 2-4, 3-4, both ways
+    assert sizes == {"popularity": 5, "markov": 4, "item_knn": 10, "ease": 20}
