@@ -222,7 +222,7 @@ class MadeUpSweep:
                 yield "closed", key, "FAIL", {"reason": "nan", "finished": "nan", "seconds": 2.0, "attempts": 1}
                 continue
             frame = self.cases(model, seed, random, skill, split)
-            path = folder / f"{model.name}-{split}-{seed}.parquet"
+            path = folder / f"{self.models.index(model)}-{split}-{seed}.parquet"
             frame.to_parquet(path)
             opening = {
                 "time": "2026-11-20T10:00:00Z",

@@ -126,7 +126,9 @@ class Comparison:
     _by_names: dict[tuple[str, str], Pair] = field(default_factory=dict, repr=False)
 
     def better(self, first: str, second: str) -> bool:
-        """Whether ``first`` is significantly above ``second``."""
+        """Whether ``first`` is significantly above ``second``; a row is never above itself."""
+        if first == second:
+            return False
         pair, sign = self.pair(first, second)
         return pair.p_holm < self.level and sign * pair.difference > 0
 

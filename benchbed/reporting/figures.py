@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from benchbed.reporting.files import duration, number
 from benchbed.reporting.leaderboard import Leaderboard, LeaderboardRow
 from benchbed.reporting.svg import Drawing, Scale
+from benchbed.reporting.words import duration, number
 from benchbed.tracking.reading import RunRecord
 
 WIDTH, HEIGHT = 560.0, 340.0
@@ -189,7 +189,7 @@ def trial_strip(board: Leaderboard) -> str:
     drawing = Drawing(WIDTH, height, f"Validation {board.record.select_by} of every trial")
     x = Scale.around(values, left, WIDTH - 14, margin=0.03)
     bottom = height - 46
-    for tick in x.ticks():
+    for tick in x.ticks(7):
         drawing.line(x(tick), 30, x(tick), bottom, "grid")
         drawing.text(x(tick), bottom + 19, f"{tick:g}", "tick", "middle")
     drawing.text(x.end, bottom + 38, f"{board.record.select_by}, validation", "name", "end")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchbed.reporting.leaderboard import Leaderboard, LeaderboardRow, make_leaderboard
+from benchbed.reporting.words import duration, headline, number, rank_text, rank_words
 from benchbed.tracking.reading import RunRecord, read_cases, read_sweep, send_outstanding, store_uri
 from benchbed.workspace import Workspace, replacing
 
@@ -166,6 +167,7 @@ def to_markdown(board: Leaderboard) -> str:
     record = board.record
     lines = [f"# {record.benchmark.get('title') or record.benchmark['name']}", ""]
     lines += [line for text in board.reservations for line in (f"> **{_cell(text)}**", "")]
+    lines += [_cell(headline(board)), ""]
     head = ["rank", "model", "variant", *record.columns, "default → tuned (validation)", "trials", "search time"]
     lines += [_line(head), _line(["---:", ":---", ":---", *["---:"] * (len(head) - 3)])]
     for row in board.rows:
@@ -201,53 +203,6 @@ def to_latex(board: Leaderboard) -> str:
         cells += [_spread(row, column).replace(" ± ", r" {\scriptsize$\pm$}") for column in columns]
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
-
-
-# ----- words and numbers that several formats share -----------------------------------------------------------------
-
-
-def rank_text(row: LeaderboardRow) -> str:
-    """``1``, an interval, or a dash."""
-    if row.rank is None:
-        return "–"  # noqa: RUF001
-    return str(row.rank) if row.last_rank in (None, row.rank) else f"{row.rank}–{row.last_rank}"  # noqa: RUF001
-
-
-def rank_words(board: Leaderboard) -> str:
-    """What the ranks mean, and how small a difference could have been found."""
-    found = board.comparison
-    if found is None:
-        return "No row has a test result yet."
-    words = (
-        f"Rank = 1 + the number of rows that are significantly better (all {len(found.pairs)} pairs, Holm, {found.level:.0%}); "
-        "an interval gives the ranks that the data allow."
-    )
-    if math.isfinite(found.smallest_detectable):
-        words += f" A difference of {found.smallest_detectable:.4f} would be found four times in five."
-    return words
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """A number, or a dash where there is none."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"  # noqa: RUF001
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them.
-
-    Examples
-    --------
-    >>> duration(42.4), duration(185), duration(7260)
-    ('42 s', '3 min 5 s', '2 h 1 min')
-    """
-    if seconds < 1:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _trials(row: LeaderboardRow) -> str:

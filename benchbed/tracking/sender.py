@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from benchbed.errors import TrackingError
+from benchbed.tracking.batch import Batch
 from benchbed.tracking.layout import (
     FINAL,
     MODEL,
@@ -25,7 +26,7 @@ from benchbed.tracking.layout import (
     tags_of_run,
 )
 from benchbed.tracking.outbox import Outbox, Record, Sent
-from benchbed.tracking.store import artifact_location, connect, first_line, store_uri
+from benchbed.tracking.store import artifact_location, connect, first_line, store_uri, tend
 from benchbed.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -84,18 +85,19 @@ class Sender:
             raise
 
     def _send(self, most: int) -> bool:
-        reached, pending, left = self._outbox.sent.offset, _Pending(self), False
+        reached, left = self._outbox.sent.offset, False
+        batch = Batch(self._connected())
         for count, record in enumerate(self._outbox.read(reached)):
             if count >= most:
                 left = True
                 break
             try:
-                self._tell(record, pending)
+                self._tell(record, batch)
             except Exception as error:
                 if not self._give_up_on(record, error):
                     raise
             reached = record.end
-        pending.flush()
+        batch.flush()
         if reached > self._outbox.sent.offset:
             self._outbox.mark_sent(Sent(reached, self._uri))
         return left
@@ -114,6 +116,7 @@ class Sender:
     # ----- what the store already knows -----------------------------------------------------------------------------
 
     def _reconnect(self) -> None:
+        tend(self._workspace, self._uri)
         self._client = connect(self._uri)
         self._facts, self._notes, self._experiments, self._runs = {}, {}, {}, {}
         sent, told = self._outbox.sent, set()
@@ -163,30 +166,32 @@ class Sender:
 
     # ----- telling --------------------------------------------------------------------------------------------------
 
-    def _tell(self, record: Record, pending: _Pending) -> None:
+    def _tell(self, record: Record, batch: Batch) -> None:
         if record.kind == "sweep":
             self._remember(record)
-            self._tell_sweep(record)
+            self._tell_sweep(record, batch)
         elif record.kind == "note":
             self._remember(record)
-            pending.flush()
-            self._tell_note(record)
+            self._tell_note(record, batch)
         elif record.kind == "opened":
-            self._tell_opened(record)
+            self._tell_opened(record, batch)
+        elif (known := self._runs.get(record.body["key"])) is None or known.deleted:
+            return
         elif record.kind == "epochs":
-            pending.add(record.body["key"], record)
+            select_by = str(self._facts[record.sweep]["benchmark"]["evaluation"]["select_by"])
+            found = metrics_of_epochs(record.body["epochs"], select_by)
+            batch.add(known.id, points=[(name, value, record.at, step) for name, value, step in found])
         elif record.kind == "closed":
-            pending.flush(record.body["key"])
-            self._tell_closed(record)
+            self._tell_closed(known, record, batch)
 
-    def _tell_sweep(self, record: Record) -> None:
+    def _tell_sweep(self, record: Record, batch: Batch) -> None:
         facts = self._facts[record.sweep]
         for model in facts["models"]:
             tags = tags_of_model(record.sweep, model, facts)
-            known = self._run(parent_key(record.sweep, model), record, run_name(MODEL, model, facts), tags)
+            known, _ = self._run(parent_key(record.sweep, model), record, run_name(MODEL, model, facts), tags)
             if known.deleted:
                 continue
-            self._write(known.id, tags={**tags, "benchbed.told": str(record.at), "benchbed.finished": "False"})
+            batch.add(known.id, tags={**tags, "benchbed.told": str(record.at), "benchbed.finished": "False"})
             if known.status != "RUNNING":
                 self._connected().update_run(known.id, status="RUNNING")
                 known.status = "RUNNING"
@@ -194,16 +199,16 @@ class Sender:
             self._attach(known.id, "notes.json", self._notes[record.sweep])
             self._attach_dataset(known.id, facts)
 
-    def _tell_note(self, record: Record) -> None:
+    def _tell_note(self, record: Record, batch: Batch) -> None:
         notes, facts = self._notes[record.sweep], self._facts[record.sweep]
+        simple = {name: value for name, value in notes.items() if not isinstance(value, dict | list)}
         for model in facts["models"]:
             parent = self._runs.get(parent_key(record.sweep, model))
-            if parent is None or parent.deleted:
-                continue
-            simple = {name: value for name, value in notes.items() if not isinstance(value, dict | list)}
-            self._write(parent.id, tags={f"benchbed.{name}": str(value)[:4000] for name, value in simple.items()})
-            self._attach(parent.id, "notes.json", notes)
+            if parent is not None and not parent.deleted:
+                batch.add(parent.id, tags={f"benchbed.{name}": str(value)[:4000] for name, value in simple.items()})
+                self._attach(parent.id, "notes.json", notes)
         if record.body["facts"].get("finished"):
+            batch.flush()
             self._finish(record)
 
     def _finish(self, record: Record) -> None:
@@ -218,76 +223,55 @@ class Sender:
                 failed = bool(states) and "COMPLETE" not in states
                 self._end(known, "FAILED" if failed else "FINISHED", record.at)
 
-    def _tell_opened(self, record: Record) -> None:
+    def _tell_opened(self, record: Record, batch: Batch) -> None:
         key, opened = record.body["key"], record.body["facts"]
-        facts = self._facts[record.sweep]
+        facts, model = self._facts[record.sweep], str(opened.get("model", ""))
         tags = tags_of_run(record.sweep, key, opened, facts)
-        parent = self._runs.get(parent_key(record.sweep, str(opened.get("model", ""))))
+        parent = self._runs.get(parent_key(record.sweep, model))
         if parent is not None:
             tags["mlflow.parentRunId"] = parent.id
         kind = tags["benchbed.kind"]
-        known = self._run(key, record, run_name(kind, str(opened.get("model", "")), opened, key), tags)
+        known, is_new = self._run(key, record, run_name(kind, model, opened, key), tags)
         if known.deleted:
             return
-        self._write(known.id, params=parameters_of(opened), tags=tags)
-        self._keep_facts(known, "opened", opened)
+        batch.add(known.id, params=parameters_of(opened), tags={} if is_new else tags)
+        self._keep_facts(known, "opened", opened, batch)
         if kind == FINAL:
             self._attach_dataset(known.id, facts)
 
-    def _tell_closed(self, record: Record) -> None:
-        known = self._runs.get(record.body["key"])
-        if known is None or known.deleted:
-            return
+    def _tell_closed(self, known: _Known, record: Record, batch: Batch) -> None:
         state, closed = record.body["state"], record.body["facts"]
         known.state = state
         tags = {"benchbed.state": state}
         if closed.get("reason"):
             tags["benchbed.reason"] = str(closed["reason"])[:4000]
-        metrics = [(name, value, record.at, 0) for name, value in metrics_of_closing(closed)]
-        self._write(known.id, metrics=metrics, tags=tags)
+        batch.add(known.id, points=[(name, value, record.at, 0) for name, value in metrics_of_closing(closed)], tags=tags)
+        self._keep_facts(known, "closed", closed, batch)
         for name, path in (closed.get("artifacts") or {}).items():
             self._connected().log_artifact(known.id, str(path), artifact_path=name)
-        self._keep_facts(known, "closed", closed)
+        batch.flush(known.id)
         self._end(known, STATUS.get(state, "FAILED"), record.at)
 
     # ----- small writes ---------------------------------------------------------------------------------------------
 
-    def _run(self, key: str, record: Record, name: str, tags: dict[str, str]) -> _Known:
-        if key not in self._runs:
-            experiment = self._experiments[str(self._facts[record.sweep]["benchmark"]["name"])]
-            run = self._connected().create_run(experiment, start_time=record.at, tags=tags, run_name=name)
-            self._runs[key] = _Known(run)
-        return self._runs[key]
-
-    def _write(
-        self,
-        run: str,
-        *,
-        metrics: Iterable[tuple[str, float, int, int]] = (),
-        params: dict[str, str] | None = None,
-        tags: dict[str, str] | None = None,
-    ) -> None:
-        from mlflow.entities import Metric, Param, RunTag
-
-        client = self._connected()
-        points = [Metric(name, value, at, step) for name, value, at, step in metrics]
-        while len(points) > 800:
-            client.log_batch(run, metrics=points[:800], synchronous=True)
-            points = points[800:]
-        labels = [RunTag(name, value) for name, value in (tags or {}).items()]
-        settings = [Param(name, value) for name, value in (params or {}).items()][:100]
-        if points or labels or settings:
-            client.log_batch(run, metrics=points, params=settings, tags=labels, synchronous=True)
+    def _run(self, key: str, record: Record, name: str, tags: dict[str, str]) -> tuple[_Known, bool]:
+        """The run of a key, and whether it was created now."""
+        if key in self._runs:
+            return self._runs[key], False
+        experiment = self._experiments[str(self._facts[record.sweep]["benchmark"]["name"])]
+        run = self._connected().create_run(experiment, start_time=record.at, tags=tags, run_name=name)
+        self._runs[key] = _Known(run)
+        return self._runs[key], True
 
     def _end(self, known: _Known, status: str, at: int) -> None:
         self._connected().set_terminated(known.id, status, end_time=at)
         known.status = status
 
-    def _keep_facts(self, known: _Known, name: str, facts: dict[str, Any]) -> None:
+    def _keep_facts(self, known: _Known, name: str, facts: dict[str, Any], batch: Batch) -> None:
         text = json.dumps(facts, sort_keys=True)
         if known.kind == FINAL or long_fact(text):
             self._attach(known.id, f"{name}.json", facts)
-        self._write(known.id, tags={f"benchbed.{name}": f"artifact:{name}.json" if long_fact(text) else text})
+        batch.add(known.id, tags={f"benchbed.{name}": f"artifact:{name}.json" if long_fact(text) else text})
 
     def _attach(self, run: str, name: str, value: dict[str, Any]) -> None:
         with TemporaryDirectory(prefix="benchbed-") as folder:
@@ -327,28 +311,6 @@ class _Known:
         self.deleted = run.info.lifecycle_stage == "deleted"
         self.kind, self.sweep = tags.get("benchbed.kind", ""), tags.get("benchbed.sweep", "")
         self.model, self.state = tags.get("benchbed.model", ""), tags.get("benchbed.state", "")
-
-
-class _Pending:
-    """Epochs that wait to be sent together: one call a run, not one an epoch."""
-
-    def __init__(self, sender: Sender) -> None:
-        self._sender = sender
-        self._points: dict[str, list[tuple[str, float, int, int]]] = {}
-
-    def add(self, key: str, record: Record) -> None:
-        facts = self._sender._facts.get(record.sweep, {})
-        select_by = str(facts.get("benchmark", {}).get("evaluation", {}).get("select_by", ""))
-        self._points.setdefault(key, []).extend(
-            (name, value, record.at, step) for name, value, step in metrics_of_epochs(record.body["epochs"], select_by)
-        )
-
-    def flush(self, key: str | None = None) -> None:
-        for each in [key] if key is not None else list(self._points):
-            points, known = self._points.get(each), self._sender._runs.get(each)
-            if points and known is not None and not known.deleted:
-                self._sender._write(known.id, metrics=points)
-            self._points.pop(each, None)
 
 
 def send_outstanding(sweep_folder: Path, workspace: Workspace, uri: str | None = None) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
 import re
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from benchbed.errors import TrackingError
@@ -71,6 +73,17 @@ def connect(uri: str) -> MlflowClient:
             f"MLflow does not understand the store '{uri}': {first_line(error)}",
             advice="Set MLFLOW_TRACKING_URI to http://HOST:PORT or sqlite:///FILE, or leave it out.",
         ) from error
+
+
+def tend(workspace: Workspace, uri: str) -> None:
+    """Keep the workspace's own SQLite file quick: a write-ahead log costs one flush a commit instead of three, and lets the
+    MLflow UI read while a sweep writes. Called again, it brings the log back into the file. Other stores are left alone.
+    """
+    if uri != f"sqlite:///{workspace.mlflow_database}":
+        return
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(workspace.mlflow_database, timeout=5)) as store:
+        store.execute("PRAGMA journal_mode=WAL")
+        store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def first_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from benchbed.errors import TrackingError
 from benchbed.tracking.outbox import Outbox, Record
 from benchbed.tracking.sender import Sender
-from benchbed.tracking.store import first_line, store_uri
+from benchbed.tracking.store import first_line, store_uri, tend
 from benchbed.workspace import Workspace
 
 _PAUSE = 0.3
@@ -51,7 +51,7 @@ class Tracker:
     """
 
     def __init__(self, sweep_folder: Path, workspace: Workspace, uri: str | None = None) -> None:
-        self.uri = store_uri(workspace, uri)
+        self._workspace, self.uri = workspace, store_uri(workspace, uri)
         self._outbox = Outbox(sweep_folder, writable=True)
         self._sender = Sender(self._outbox, workspace, self.uri)
         self._sweep = ""
@@ -115,6 +115,7 @@ class Tracker:
         self._news.set()
         if self._thread is not None:
             self._thread.join(timeout)
+        tend(self._workspace, self.uri)
         return self.unsent == 0
 
     @property

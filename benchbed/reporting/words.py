@@ -1,0 +1,92 @@
+"""Words and numbers that the formats of a leaderboard share."""
+
+from __future__ import annotations
+
+import math
+
+from benchbed.reporting.leaderboard import Leaderboard, LeaderboardRow
+from benchbed.tracking.reading import SweepRecord
+
+NOTHING = "\u2013"
+"""Stands where there is no number."""
+
+
+def rank_text(row: LeaderboardRow) -> str:
+    """``1``, an interval, or a dash."""
+    if row.rank is None:
+        return NOTHING
+    return str(row.rank) if row.last_rank in (None, row.rank) else f"{row.rank}{NOTHING}{row.last_rank}"
+
+
+def rank_words(board: Leaderboard) -> str:
+    """What the ranks mean, and how small a difference could have been found."""
+    found = board.comparison
+    if found is None:
+        return "No row has a test result yet."
+    words = (
+        f"Rank = 1 + the number of rows that are significantly better (all {len(found.pairs)} pairs, Holm, {100 * found.level:.0f} %); "
+        "an interval gives the ranks that the data allow."
+    )
+    if math.isfinite(found.smallest_detectable):
+        words += f" A difference of {found.smallest_detectable:.4f} would be found four times in five."
+    return words
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number, or a dash where there is none."""
+    return NOTHING if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    Examples
+    --------
+    >>> duration(42.4), duration(185), duration(7260)
+    ('42 s', '3 min 5 s', '2 h 1 min')
+    """
+    if seconds < 1:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def headline(board: Leaderboard) -> str:
+    """What the leaderboard says, in one or two sentences."""
+    found, column = board.comparison, board.record.select_by
+    ranked = [row for row in board.rows if row.rank is not None]
+    if found is None or not ranked:
+        return "No model has a test result yet."
+    top = max(ranked, key=lambda row: row.metrics[column].mean)
+    words = f"{top.model} has the highest {column} on test: {number(top.metrics[column].mean)}."
+    others = [row.model for row in ranked if row is not top and not found.better(top.model, row.model)]
+    if not others:
+        words += " It is significantly above every other row." if len(ranked) > 1 else ""
+    elif len(others) < len(ranked) - 1:
+        words += f" It cannot be told apart from {_listed(others)}."
+    elif len(ranked) > 2:
+        words += " It cannot be told apart from any other row."
+    else:
+        words += f" It cannot be told apart from {others[0]}."
+    above = [row.model for row in ranked if board.best_baseline and found.better(row.model, board.best_baseline)]
+    if board.best_baseline and not top.baseline and not above:
+        words += f" No model is significantly above the best baseline, {board.best_baseline}."
+    elif top.baseline:
+        words += " It is a baseline."
+    return words
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def sentence_of_seeds(record: SweepRecord) -> str:
+    """Which seeds there are, in words."""
+    benchmark = record.benchmark
+    splits = ", ".join(map(str, benchmark["split"].get("seeds") or ())) or "none"
+    finals = ", ".join(map(str, benchmark["final"]["seeds"]))
+    return f"Split seeds {splits}; training seeds {finals} of final runs; search seed {benchmark['search'].get('seed', 0)}."
