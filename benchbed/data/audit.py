@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchbed.data.card import Card
-from benchbed.data.database import literal
+from benchbed.data.database import literal, one_row
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -21,8 +21,7 @@ MANY_REPEATS = 0.01
 
 
 def _one(connection: DuckDBPyConnection, query: str) -> Any:
-    row = connection.execute(query).fetchone()
-    assert row is not None
+    row = one_row(connection, query)
     return row[0] if len(row) == 1 else row
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from benchbed.data.card import Clean
+from benchbed.data.database import one_row
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -79,15 +80,13 @@ def _k_core(connection: DuckDBPyConnection, user: int, item: int) -> int:
         dropped = 0
         for role, least in (("user", user), ("item", item)):
             few = f'SELECT "{role}" FROM log GROUP BY "{role}" HAVING count(*) < {least}'
-            row = connection.execute(f'DELETE FROM log WHERE "{role}" IN ({few})').fetchone()
-            dropped += int(row[0]) if row else 0
+            dropped += int(one_row(connection, f'DELETE FROM log WHERE "{role}" IN ({few})')[0])
         rounds += 1
         if dropped == 0:
             return rounds
 
 
 def _counted(connection: DuckDBPyConnection, step: str, reason: str, before: Step | None) -> Step:
-    row = connection.execute('SELECT count(*), count(DISTINCT "user"), count(DISTINCT item) FROM log').fetchone()
-    assert row is not None
+    row = one_row(connection, 'SELECT count(*), count(DISTINCT "user"), count(DISTINCT item) FROM log')
     dropped = 0 if before is None else before["interactions"] - row[0]
     return {"step": step, "reason": reason, "dropped": dropped, "interactions": row[0], "users": row[1], "items": row[2]}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -32,6 +32,12 @@ def identifier(name: str) -> str:
     '"order"'
     """
     return '"' + name.replace('"', '""') + '"'
+
+
+def one_row(connection: DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...]:
+    """The single row of a query. Read to the end, since an unfinished result blocks the connection."""
+    (row,) = connection.execute(query, list(parameters)).fetchall()
+    return tuple(row)
 
 
 def usable_memory() -> int:

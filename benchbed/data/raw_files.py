@@ -9,10 +9,9 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import zstandard
 
@@ -41,30 +40,23 @@ class RawFile:
         status = self.path.stat()
         return {"path": str(self.path), "bytes": status.st_size, "changed_ns": status.st_mtime_ns}
 
-    @contextmanager
-    def open(self) -> Iterator[BinaryIO]:
-        """The decompressed bytes.
+    def chunks(self) -> Iterator[bytes]:
+        """The decompressed bytes in pieces; fills :attr:`digest` at the end.
 
         Raises
         ------
         DataError
-            The file cannot be opened or its compression is broken.
+            The file cannot be opened, or its compression is broken or cut short.
         """
+        digest = hashlib.sha256()
         try:
-            with _opened(self.path) as stream:
-                yield stream
+            for chunk in _decompressed(self.path):
+                digest.update(chunk)
+                yield chunk
         except (zstandard.ZstdError, gzip.BadGzipFile, EOFError, zlib.error, zipfile.BadZipFile) as error:
             raise DataError(f"{self.path} cannot be decompressed: {error}.", advice="Fetch this file again.") from None
         except OSError as error:
             raise DataError(f"{self.path} cannot be read: {error.strerror or error}.") from None
-
-    def chunks(self) -> Iterator[bytes]:
-        """The decompressed bytes in pieces; fills :attr:`digest` at the end."""
-        digest = hashlib.sha256()
-        with self.open() as stream:
-            while chunk := stream.read(CHUNK):
-                digest.update(chunk)
-                yield chunk
         self.digest = digest.hexdigest()
 
     def hash(self) -> str:
@@ -76,18 +68,16 @@ class RawFile:
         return self.digest
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _decompressed(path: Path) -> Iterator[bytes]:
+    """The content of a file, whatever its compression, which its first bytes tell."""
     with path.open("rb") as plain:
         head = plain.read(4)
         plain.seek(0)
         if head == b"\x28\xb5\x2f\xfd":
-            # The window may be as large as --long=31 made it; the default limit refuses more than 128 MiB.
-            with zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(plain, read_across_frames=True) as stream:
-                yield stream
+            yield from _zstd(plain)
         elif head[:2] == b"\x1f\x8b":
             with gzip.open(plain, "rb") as stream:
-                yield stream
+                yield from _pieces(stream)
         elif head == b"PK\x03\x04" and path.suffix.lower() == ".zip":
             with zipfile.ZipFile(plain) as archive:
                 inside = [entry for entry in archive.namelist() if not entry.endswith("/")]
@@ -96,10 +86,33 @@ def _opened(path: Path) -> Iterator[Any]:
                         f"{path} holds {len(inside)} files; a compressed raw file must hold exactly one.",
                         advice="Unpack it and pass the folder.",
                     )
-                with archive.open(inside[0]) as stream:
-                    yield stream
+                with archive.open(inside[0]) as member:
+                    yield from _pieces(member)
         else:
-            yield plain
+            yield from _pieces(plain)
+
+
+def _pieces(stream: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
+    while chunk := stream.read(CHUNK):
+        yield chunk
+
+
+def _zstd(stream: IO[bytes]) -> Iterator[bytes]:
+    """Frame after frame. The stream reader of zstandard would take a file that was cut short for a whole one."""
+    # The window may be as large as --long=31 made it; the default limit refuses more than 128 MiB.
+    frames = zstandard.ZstdDecompressor(max_window_size=2**31)
+    frame, inside = frames.decompressobj(), False
+    while data := stream.read(2**20):
+        while data:
+            inside = True
+            if chunk := frame.decompress(data):
+                yield chunk
+            data = b""
+            if frame.eof:
+                data, inside = frame.unused_data, False
+                frame = frames.decompressobj()
+    if inside:
+        raise EOFError("it ends in the middle of a frame")
 
 
 def find_raw_files(root: Path, names: Sequence[str], *, table: str) -> list[RawFile]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchbed.data.card import Card, Described, Flags, Interactions, Number, Table, TokenSequence
-from benchbed.data.database import identifier, literal
+from benchbed.data.database import identifier, literal, one_row
 from benchbed.data.raw_files import RawFile
 from benchbed.data.readers import reader
 from benchbed.errors import DataError
@@ -161,30 +161,29 @@ def _stage_file(
     columns = " ".join(f"WHEN {number} THEN {literal(role)}" for number, (_, _, role) in numbered)
     with reader(table.reader)(connection, file, table) as rows:
         select = f"""
-            SELECT line + {offset} AS row, {literal(file.shown)} AS file, line, span,
-                CASE which WHEN 0 THEN flaw {reasons} END AS reason,
-                CASE which WHEN 0 THEN flaw_column {columns} END AS "column",
-                CASE WHEN which IS NOT NULL THEN left({rows.raw}, {LONGEST_SHOWN}) END AS raw{values}
+            SELECT line + {offset} AS row, {literal(file.shown)} AS _file, line AS _line, span AS _span,
+                CASE which WHEN 0 THEN flaw {reasons} END AS _reason,
+                CASE which WHEN 0 THEN flaw_column {columns} END AS _column,
+                CASE WHEN which IS NOT NULL THEN left({rows.raw}, {LONGEST_SHOWN}) END AS _raw{values}
             FROM (
                 SELECT *, CASE WHEN flaw IS NOT NULL THEN 0 {which} END AS which
                 FROM (SELECT *{casts} FROM ({rows.sql}))
             )
         """
         connection.execute(f"CREATE TABLE staged_{name} AS {select}" if first else f"INSERT INTO staged_{name} {select}")
-    last = connection.execute(f"SELECT coalesce(max(row), 0) FROM staged_{name}").fetchone()
-    assert last is not None
+    last = one_row(connection, f"SELECT coalesce(max(row), 0) FROM staged_{name}")
     return max(int(last[0]) - offset, 0)
 
 
 def _divide(connection: DuckDBPyConnection, name: str, columns: list[str]) -> None:
     """Good rows are seen as ``raw_NAME``; the others go to ``rejected``."""
-    connection.execute(f"INSERT INTO rows_read SELECT {literal(name)}, coalesce(sum(span), 0) FROM staged_{name}")
+    connection.execute(f"INSERT INTO rows_read SELECT {literal(name)}, coalesce(sum(_span), 0) FROM staged_{name}")
     connection.execute(
-        f'INSERT INTO rejected SELECT {literal(name)}, file, line, span, "column", reason, raw '
-        f"FROM staged_{name} WHERE reason IS NOT NULL"
+        f"INSERT INTO rejected SELECT {literal(name)}, _file, _line, _span, _column, _reason, _raw "
+        f"FROM staged_{name} WHERE _reason IS NOT NULL"
     )
     chosen = ", ".join(identifier(column) for column in columns)
-    connection.execute(f"CREATE VIEW raw_{name} AS SELECT row, {chosen} FROM staged_{name} WHERE reason IS NULL")
+    connection.execute(f"CREATE VIEW raw_{name} AS SELECT row, {chosen} FROM staged_{name} WHERE _reason IS NULL")
 
 
 def judge_rejected(connection: DuckDBPyConnection, card: Card, keep_at: Path) -> dict[str, dict[str, int]]:
@@ -207,10 +206,11 @@ def judge_rejected(connection: DuckDBPyConnection, card: Card, keep_at: Path) ->
             continue
         keep_at.parent.mkdir(parents=True, exist_ok=True)
         connection.execute(f"COPY (SELECT * FROM rejected ORDER BY ALL) TO {literal(str(keep_at))} (FORMAT parquet)")
-        first = connection.execute(
-            'SELECT file, line, "column", reason FROM rejected WHERE "table" = ? ORDER BY file, line LIMIT 1', [name]
-        ).fetchone()
-        assert first is not None
+        first = one_row(
+            connection,
+            'SELECT file, line, "column", reason FROM rejected WHERE "table" = ? ORDER BY file, line LIMIT 1',
+            [name],
+        )
         column = f" ({first[2]})" if first[2] else ""
         share = count["rejected"] / count["read"]
         raise DataError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchbed.data.card import Card
-from benchbed.data.database import identifier, literal
+from benchbed.data.database import identifier, literal, one_row
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -33,18 +33,20 @@ def write_tables(connection: DuckDBPyConnection, card: Card, folder: Path) -> di
         facts["graph"] = _graph(connection, card, folder)
     items = _described(connection, card, "item", folder / "items.parquet")
     columns = ", ".join(
-        identifier(name) for name in _columns(connection, "log") if name not in ("user", "item", "timestamp", "rating", "row")
+        f"log.{identifier(name)}"
+        for name in _columns(connection, "log")
+        if name not in ("user", "item", "timestamp", "rating", "row")
     )
     facts["tables"] = {"users": users, "items": items}
     present = _columns(connection, "log")
-    optional = "".join(f"{name}, " for name in ("timestamp", "rating") if name in present)
-    order = "timestamp, row" if "timestamp" in present else "row"
+    optional = "".join(f"log.{name}, " for name in ("timestamp", "rating") if name in present)
+    order = "log.timestamp, log.row" if "timestamp" in present else "log.row"
     # Sorting inside of COPY is kept in the file only when the engine is told to keep order.
     connection.execute("SET preserve_insertion_order = true")
     write_table(
         connection,
         f"""
-        SELECT user_numbers.index AS "user", item_numbers.index AS item, {optional}row{", " + columns if columns else ""}
+        SELECT user_numbers.index AS "user", item_numbers.index AS item, {optional}log.row{", " + columns if columns else ""}
         FROM log
         JOIN user_numbers ON user_numbers.code = log."user"
         JOIN item_numbers ON item_numbers.code = log.item
@@ -114,9 +116,7 @@ def _side_tables(connection: DuckDBPyConnection, card: Card) -> dict[str, dict[s
 
 
 def _count(connection: DuckDBPyConnection, table: str) -> int:
-    row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
-    assert row is not None
-    return int(row[0])
+    return int(one_row(connection, f"SELECT count(*) FROM {table}")[0])
 
 
 def _graph(connection: DuckDBPyConnection, card: Card, folder: Path) -> dict[str, int]:

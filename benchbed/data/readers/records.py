@@ -86,7 +86,7 @@ class Splitter:
             line += int(batch.column("span").to_numpy().sum())
             yield batch
         if rest:
-            bounds, marked = self._bounds(rest + b"\n")
+            bounds, marked = self._bounds(rest if rest.endswith(b"\n") else rest + b"\n")
             unclosed = len(bounds) == 0
             yield self._batch(marked, np.array([len(marked)]) if unclosed else bounds, line, unclosed=unclosed)
 

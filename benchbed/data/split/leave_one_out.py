@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from benchbed.data.database import one_row
 from benchbed.data.split.base import Split
 
 if TYPE_CHECKING:
@@ -29,8 +30,7 @@ class LeaveOneOut(Split):
                 WHERE length >= 3 AND position <= length - {back}
                 """
             )
-        row = connection.execute(
-            "SELECT count(*) FILTER (length >= 3), count(*) FILTER (length < 3) FROM events WHERE position = 1"
-        ).fetchone()
-        assert row is not None
+        row = one_row(
+            connection, "SELECT count(*) FILTER (length >= 3), count(*) FILTER (length < 3) FROM events WHERE position = 1"
+        )
         return {"evaluated_users": int(row[0]), "users_with_fewer_than_three_events": int(row[1])}

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchbed.data.audit import audit_split
 from benchbed.data.cases import count_all_options
-from benchbed.data.database import database
+from benchbed.data.database import database, one_row
 from benchbed.data.fingerprints import content_hash, split_fingerprint
 from benchbed.data.prepare import Prepared, exclusive, write_json
 from benchbed.data.split.base import Split, make_vocabulary, order_events, view
@@ -104,7 +104,7 @@ def _make(prepared: Prepared, spec: SplitSpec, seed: int, folder: Path) -> Prepa
         timed = "timestamp" in columns
         order_events(connection, spec.ties, seed, columns)
         counts = split.divide(connection)
-        if connection.execute("SELECT count(*) FROM train").fetchone() == (0,):
+        if one_row(connection, "SELECT count(*) FROM train") == (0,):
             raise DataError(f"The split {folder.name} of '{prepared.name}' has no training events: the log is too small.")
         make_vocabulary(connection, seed)
         k_core = prepared.manifest["card"]["clean"]["k_core"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from benchbed.data.database import one_row
 from benchbed.data.split.base import Split, keyed
 
 if TYPE_CHECKING:
@@ -22,9 +23,7 @@ class UserDisjoint(Split):
 
     def divide(self, connection: DuckDBPyConnection) -> dict[str, int]:
         """Make ``train``, ``valid`` and ``test``; returns counts of users."""
-        row = connection.execute("SELECT count(*) FROM users").fetchone()
-        assert row is not None
-        users = int(row[0])
+        users = int(one_row(connection, "SELECT count(*) FROM users")[0])
         parts = self.spec.parts
         n_valid, n_test = (users * part // sum(parts) for part in parts[1:])
         n_train = users - n_valid - n_test
@@ -48,13 +47,13 @@ class UserDisjoint(Split):
                 FROM events JOIN parts USING ("user") WHERE part = '{part}' AND length >= 2
                 """
             )
-        short = connection.execute(
+        short = one_row(
+            connection,
             """
             SELECT count(*) FILTER (part = 'valid'), count(*) FILTER (part = 'test')
             FROM (SELECT DISTINCT "user", part FROM events JOIN parts USING ("user") WHERE length < 2)
-            """
-        ).fetchone()
-        assert short is not None
+            """,
+        )
         return {
             "train_users": n_train,
             "valid_users": n_valid,
