@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from benchbed.data.cases import CaseCounts, RawCases, Rules, Vocabulary, all_rules, make_cases, rules_key
+from benchbed.data.dataset import Ragged
+
+
+def raw_cases(*cases: tuple[list[int], list[int]]) -> RawCases:
+    return RawCases(
+        np.arange(1, len(cases) + 1), Ragged.of([history for history, _ in cases]), Ragged.of([targets for _, targets in cases])
+    )
+
+
+def vocabulary(*items: int) -> Vocabulary:
+    """Model index 1 is the first item, and so on."""
+    return Vocabulary(np.array([0, *items]), np.zeros(len(items) + 1, np.int64), ("", *map(str, items)))
+
+
+def made(raw: RawCases, chosen: Vocabulary, rules: Rules):
+    cases, counts = make_cases(raw, chosen, rules)
+    rows = {int(user): (cases.histories[row].tolist(), cases.targets[row].tolist()) for row, user in enumerate(cases.users)}
+    return rows, counts
+
+
+def brute(raw: RawCases, chosen: Vocabulary, rules: Rules):
+    """The rules one after the other, in words."""
+    index = {int(item): n for n, item in enumerate(chosen.items) if n}
+    rows, counts = {}, CaseCounts(0, 0, 0, 0, 0, 0, 0).__dict__.copy()
+    for row, user in enumerate(raw.users):
+        history, targets = raw.histories[row].tolist(), raw.targets[row].tolist()
+        if rules.targets == "next":
+            targets = targets[:1]
+        had = bool(targets)
+        if rules.seen_items == "exclude":
+            counts["seen_targets"] += sum(t in history for t in targets)
+            targets = [t for t in targets if t not in history]
+            if had and not targets:
+                counts["cases_without_unseen_targets"] += 1
+                continue
+        once = list(dict.fromkeys(targets))
+        counts["repeated_targets"] += len(targets) - len(once)
+        counts["unknown_targets"] += sum(t not in index for t in once)
+        if rules.unknown_targets == "drop":
+            known = [t for t in once if t in index]
+            if once and not known:
+                counts["cases_without_known_targets"] += 1
+            once = known
+        if once:
+            counts["cases"] += 1
+            counts["targets"] += len(once)
+            rows[int(user)] = ([index.get(i, 0) for i in history], [index.get(t, 0) for t in once])
+    return rows, CaseCounts(**counts)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("rules", all_rules(), ids=rules_key)
+def test_every_combination_equals_the_rules_in_words(rules, seed):
+    rng = np.random.default_rng(seed)
+
+    def draw(least: int) -> list[int]:
+        return rng.integers(1, 12, rng.integers(least, 7)).tolist()
+
+    raw = raw_cases(*((draw(1), draw(1)) for _ in range(30)))
+    chosen = vocabulary(*rng.permutation(np.arange(1, 12))[:6].tolist())
+    assert made(raw, chosen, rules) == brute(raw, chosen, rules)
+
+
+def test_next_is_the_first_event_and_not_the_first_that_suits():
+    raw = raw_cases(([1, 2], [2, 3]), ([1], [9, 3]))
+    rows, counts = made(raw, vocabulary(1, 2, 3), Rules("exclude", unknown_targets="drop", targets="next"))
+    assert rows == {}
+    assert (counts.cases_without_unseen_targets, counts.cases_without_known_targets) == (1, 1)
+
+
+def test_unknown_targets_stay_as_misses_one_for_each_item():
+    rows, counts = made(raw_cases(([1], [8, 9, 8, 2])), vocabulary(1, 2), Rules("keep"))
+    assert rows == {1: ([1], [0, 0, 2])}
+    assert (counts.targets, counts.unknown_targets, counts.repeated_targets) == (3, 2, 1)
+
+
+def test_no_cases_are_no_error():
+    for rules, raw in product(all_rules(), (raw_cases(), raw_cases(([1], [])))):
+        rows, counts = made(raw, vocabulary(1), rules)
+        assert rows == {} and counts.cases == 0
