@@ -23,7 +23,7 @@ def demo(
     home = Workspace.open(workspace)
     outcome = run("demo", home)
     written = write_report(home, "demo", out)
-    show_table(next(path for path in written if path.suffix == ".csv"))
+    show_table(next(path for path in written if path.suffix == ".csv"), "20")
     page = next(path for path in written if path.suffix == ".html")
     print(f"\nThe leaderboard: {page.resolve()}\nEvery trial in MLflow: benchbed ui")
     raise typer.Exit(outcome.exit_code)

@@ -75,7 +75,7 @@ class LiveTrials:
 
     def notice(self, text: str) -> None:
         """Something the user should read."""
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
 
     def _clock(self) -> str:
         minutes, seconds = divmod(int(time.monotonic() - self.began), 60)

@@ -21,20 +21,20 @@ def report(
     from benchbed.sweep.lookup import load_benchmark
     from benchbed.workspace import Workspace
 
-    name = load_benchmark(benchmark).name
-    written = write_report(Workspace.open(workspace), name, out or Path("reports") / name)
+    loaded = load_benchmark(benchmark)
+    written = write_report(Workspace.open(workspace), loaded.name, out or Path("reports") / loaded.name)
     if json:
         import json as encoder
 
         print(encoder.dumps([str(path) for path in written], indent=2))
         return
-    show_table(next(path for path in written if path.suffix == ".csv"))
+    show_table(next(path for path in written if path.suffix == ".csv"), loaded.evaluation.select_by.rpartition("@")[2])
     for path in written:
         print(path)
 
 
-def show_table(path: Path) -> None:
-    """Print the head of a ``leaderboard.csv``."""
+def show_table(path: Path, cutoff: str) -> None:
+    """Print the head of a ``leaderboard.csv``: every metric at one cutoff."""
     import csv
 
     from rich.console import Console
@@ -42,17 +42,18 @@ def show_table(path: Path) -> None:
 
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    if not rows:
-        return
-    metrics = [column for column in rows[0] if "@" in column and not column.endswith("_std") and " " not in column]
-    metrics = [column for column in metrics if not column.startswith(("valid", "default", "tuned"))][:4]
+    metrics = [column for column in (rows[0] if rows else {}) if column.endswith(f"@{cutoff}")]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("rank", "model", "variant", *metrics):
-        table.add_column(column, justify="right" if column in ("rank", *metrics) else "left")
+    for column in ("rank", "model", *metrics):
+        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
     for row in rows:
-        values = [
-            f"{float(row[m]):.4f}" + (f" ±{float(s):.4f}" if (s := row.get(f"{m}_std")) else "") if row[m] else ""
-            for m in metrics
-        ]
-        table.add_row(row["rank"], row["model"], row["variant"], *values)
-    Console().print(table)
+        rank = row["rank"] if row["rank"] == row["last_rank"] else f"{row['rank']}-{row['last_rank']}"
+        cells = [_cell(row[metric], row[f"{metric}_std"]) for metric in metrics]
+        table.add_row(rank, row["model"], *cells)
+    Console(highlight=False).print(table)
+
+
+def _cell(mean: str, spread: str) -> str:
+    if not mean:
+        return ""
+    return f"{float(mean):.4f} ±{float(spread):.4f}" if spread and float(spread) > 0 else f"{float(mean):.4f}" + " " * 8

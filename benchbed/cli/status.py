@@ -25,8 +25,8 @@ def status(benchmark: BenchmarkArgument, workspace: WorkspaceOption = None, json
     console = Console(highlight=False)
     console.print(f"[bold]{found.benchmark}[/bold]: {found.summary}")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("stage", "model", "split seed", "trials", "complete", "pruned", "failed", "running", "best validation"):
-        table.add_column(column, justify="left" if column in ("stage", "model") else "right")
+    for column in ("stage", "model", "split", "trials", "complete", "pruned", "failed", "running", "best"):
+        table.add_column(column, justify="left" if column in ("stage", "model") else "right", no_wrap=True)
     for row in found.studies:
         best = "" if row.best_value is None else f"{row.best_value:.4f}"
         numbers = (row.complete, row.pruned, row.failed, row.running)
