@@ -24,11 +24,15 @@ COMPRESSIONS = ("", ".zst", ".gz", ".zip")
 
 @dataclass
 class RawFile:
-    """One raw file. ``digest`` is the SHA-256 of its decompressed bytes, known once it was read to the end."""
+    """One raw file.
+
+    ``digest`` (SHA-256 of its decompressed bytes) and ``lines`` are known once it was read to the end.
+    """
 
     path: Path
     root: Path
     digest: str | None = field(default=None, compare=False)
+    lines: int = field(default=0, compare=False)
 
     @property
     def shown(self) -> str:

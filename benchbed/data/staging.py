@@ -144,15 +144,16 @@ def stage(connection: DuckDBPyConnection, card: Card, files: dict[str, list[RawF
         offset = 0
         for number, file in enumerate(files[name]):
             progress(f"reading {file.shown}", done / total)
-            offset += _stage_file(connection, name, table, fields, file, offset, first=number == 0)
+            _stage_file(connection, name, table, fields, file, offset, first=number == 0)
+            offset += file.lines
             done += file.path.stat().st_size
         _divide(connection, name, list(fields.values))
 
 
 def _stage_file(
     connection: DuckDBPyConnection, name: str, table: Table, fields: _Fields, file: RawFile, offset: int, *, first: bool
-) -> int:
-    """Append one file to ``staged_NAME``; returns the number of lines it has."""
+) -> None:
+    """Append one file to ``staged_NAME``; ``offset`` is the number of lines of the files before."""
     casts = "".join(f", {expression} AS {cast}" for expression, cast in fields.casts.items())
     values = "".join(f", {value} AS {identifier(column)}" for column, value in fields.values.items())
     numbered = list(enumerate(fields.flaws, 1))
@@ -171,8 +172,6 @@ def _stage_file(
             )
         """
         connection.execute(f"CREATE TABLE staged_{name} AS {select}" if first else f"INSERT INTO staged_{name} {select}")
-    last = one_row(connection, f"SELECT coalesce(max(row), 0) FROM staged_{name}")
-    return max(int(last[0]) - offset, 0)
 
 
 def _divide(connection: DuckDBPyConnection, name: str, columns: list[str]) -> None:

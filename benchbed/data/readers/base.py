@@ -33,4 +33,5 @@ class Rows:
 
 
 Reader = Callable[["DuckDBPyConnection", RawFile, "Table"], AbstractContextManager[Rows]]
-"""Opens one file of a table. ``c0``, ``c1`` ... follow ``table.sources()``. Reading to the end fills ``RawFile.digest``."""
+"""Opens one file of a table. ``c0``, ``c1`` ... follow ``table.sources()``.
+Reading to the end fills ``RawFile.digest`` and ``RawFile.lines``."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -61,9 +62,10 @@ def read(connection: DuckDBPyConnection, file: RawFile, table: Table) -> Iterato
     failures: list[BenchbedError] = []
 
     def everything() -> Iterator[pa.RecordBatch]:
-        yield first
         try:
-            yield from batches
+            for batch in chain([first], batches):
+                file.lines += int(batch.column("span").to_numpy().sum())
+                yield batch
         except BenchbedError as error:
             failures.append(error)
             raise

@@ -99,7 +99,7 @@ class Splitter:
         quotes = np.flatnonzero(characters == self.quote)
         separators = _occurrences(block, characters, self.separator)
         if len(quotes):
-            quotes = self._structural(quotes, ends, separators)
+            quotes = self._structural(quotes, characters, separators)
             ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
             separators = separators[np.searchsorted(quotes, separators) % 2 == 0]
         marked = characters.copy()
@@ -107,10 +107,15 @@ class Splitter:
             marked[separators + offset] = byte
         return ends + 1, marked.tobytes()
 
-    def _structural(self, quotes: Positions, ends: Positions, separators: Positions) -> Positions:
+    def _structural(self, quotes: Positions, characters: NDArray[np.uint8], separators: Positions) -> Positions:
         """The quotes that open or close a field (or stand doubled inside one)."""
-        starts = np.concatenate([[0], ends + 1, separators + len(self.separator)])
-        at_start = np.isin(quotes, starts)
+        before = characters[np.maximum(quotes - 1, 0)]
+        at_start = (quotes == 0) | (before == _LINE_END)
+        if len(self.separator) == 1:
+            at_start |= before == self.separator[0]
+        elif len(separators):
+            place = np.searchsorted(separators, quotes) - 1
+            at_start |= (place >= 0) & (separators[place] + len(self.separator) == quotes)
         doubled = np.concatenate([[False], np.diff(quotes) == 1])
         if (at_start | doubled)[::2].all():
             return quotes
