@@ -109,8 +109,8 @@ def _zstd(stream: IO[bytes]) -> Iterator[bytes]:
     while data := stream.read(2**20):
         while data:
             inside = True
-            if chunk := frame.decompress(data):
-                yield chunk
+            text = frame.decompress(data)
+            yield from (text[start : start + CHUNK] for start in range(0, len(text), CHUNK))
             data = b""
             if frame.eof:
                 data, inside = frame.unused_data, False

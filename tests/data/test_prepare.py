@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from benchbed.data.card import Card
 from benchbed.data.prepare import Prepared, prepare
 from benchbed.errors import DataError
 from benchbed.workspace import Workspace
@@ -399,3 +400,45 @@ def test_work_larger_than_memory_is_spilled(prepared_log, monkeypatch):
     roomy = prepared_log(rows, clean={"duplicates": "first"}).fingerprint
     monkeypatch.setattr(database, "usable_memory", lambda: 48 * 2**20)
     assert prepared_log(rows, clean={"duplicates": "first"}).fingerprint == roomy
+
+
+SIMULATED = {
+    "name": "small-bazaar",
+    "simulate": {"name": "bazaar", "seed": 3, "users": 50, "items": 120, "events": 600},
+    "tables": {
+        "interactions": {"files": ["interactions.csv"], "columns": {"user": "user", "item": "item", "timestamp": "timestamp"}}
+    },
+}
+
+
+def test_simulated_logs_take_the_same_road_and_are_made_once(workspace):
+    card = Card.model_validate(SIMULATED)
+    prepared = prepare(card, workspace)
+    assert prepared.manifest["counts"]["interactions"] == 600
+    made = _stamps(workspace.raw)
+    changed = Card.model_validate(SIMULATED | {"clean": {"duplicates": "first"}})
+    assert prepare(changed, workspace).fingerprint != prepared.fingerprint
+    assert _stamps(workspace.raw) == made
+    other = Card.model_validate(SIMULATED | {"simulate": SIMULATED["simulate"] | {"seed": 4}})
+    assert prepare(other, workspace).manifest["raw"]["fingerprint"] != prepared.manifest["raw"]["fingerprint"]
+
+
+def test_a_simulated_dataset_takes_no_raw_folder(workspace, raw):
+    with pytest.raises(DataError, match="--raw .* would not be read"):
+        prepare(Card.model_validate(SIMULATED), workspace, raw)
+
+
+def test_a_log_without_rows_is_the_users_mistake(raw, workspace):
+    (raw / "log.tsv").write_text("user\titem\ttime\n")
+    columns = {"user": "user", "item": "item", "timestamp": "time"}
+    with pytest.raises(DataError, match="Nothing is left"):
+        prepare(make_card({"header": True}, columns=columns), workspace, raw)
+
+
+def test_progress_goes_from_start_to_end(raw, workspace):
+    (raw / "log.tsv").write_text("u\ta\t1\n")
+    told: list[tuple[str, float]] = []
+    prepare(make_card(), workspace, raw, lambda doing, share: told.append((doing, share)))
+    shares = [share for _, share in told]
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
+    assert told[0][0] == "reading log.tsv"
