@@ -424,7 +424,7 @@ def test_simulated_logs_take_the_same_road_and_are_made_once(workspace):
 
 
 def test_a_simulated_dataset_takes_no_raw_folder(workspace, raw):
-    with pytest.raises(DataError, match="--raw .* would not be read"):
+    with pytest.raises(DataError, match=r"--raw .* would not be read"):
         prepare(Card.model_validate(SIMULATED), workspace, raw)
 
 
