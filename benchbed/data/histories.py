@@ -49,6 +49,7 @@ class Histories:
 
     @property
     def device(self) -> torch.device:
+        """Where the block is."""
         return self.items.device
 
     @property

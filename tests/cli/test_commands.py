@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.cli.shell import benchbed
+
 HEAVY = ("torch", "ray", "mlflow", "optuna", "pandas", "duckdb", "pyarrow")
-
-
-def benchbed(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "benchbed", *map(str, arguments)],
-        cwd=cwd,
-        env=os.environ | {"COLUMNS": "200"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 def test_help_is_quick_because_it_loads_nothing_heavy(tmp_path: Path) -> None:
