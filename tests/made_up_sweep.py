@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from benchbed.tracking.store import connect
 from benchbed.tracking.tracker import Tracker
+from benchbed.workspace import Workspace
 
 COLUMNS = [f"{metric}@{k}" for metric in ("recall", "ndcg", "hit_rate", "mrr") for k in (10, 20)]
 SCALE = {"recall": 1.3, "ndcg": 1.0, "hit_rate": 2.2, "mrr": 1.15}
@@ -266,3 +272,19 @@ def five_models() -> list[Model]:
         Model("comirec_sa", 0.123, variant="random_cut", slow_learner=True),
         Model("mkr", 0.117, user_mode="fold_in", seed_noise=0.003),
     ]
+
+
+@cache
+def _empty_store() -> Path:
+    """A new SQLite store takes MLflow more than a second: make one, copy it for every test."""
+    path = Path(mkdtemp(prefix="benchbed-tests-")) / "mlflow.db"
+    atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
+    connect(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+def home_with_store(folder: Path) -> Workspace:
+    """A workspace with an empty store."""
+    home = Workspace.open(folder)
+    shutil.copy(_empty_store(), home.mlflow_database)
+    return home

@@ -149,6 +149,7 @@ def cost_quality(board: Leaderboard) -> str:
     y = Scale.around(ends, HEIGHT - 48, 34, margin=0.08)
     drawing.axes(x, y, "seconds of search and final runs (log)", f"{column}, test")
     series = series_of(board)
+    dots = [(x(spent[row.model]), y(row.metrics[column].mean)) for row in rows]
     taken: list[tuple[float, float, float]] = []
     for row in rows:
         mine, spread = series[row.model], row.metrics[column]
@@ -158,23 +159,33 @@ def cost_quality(board: Leaderboard) -> str:
             drawing.line(left, y(spread.mean - spread.deviation), left, y(spread.mean + spread.deviation), "whisker")
         tip = f"{row.model}: {number(spread.mean)} for {duration(spent[row.model])}"
         drawing.circle(left, top, 5, "dot", tip)
-        _label(drawing, left, top, _cut(row.model, 20), taken)
+        _label(drawing, left, top, _cut(row.model, 20), taken, dots)
         drawing.close_group()
     return str(drawing)
 
 
-def _label(drawing: Drawing, x: float, y: float, words: str, taken: list[tuple[float, float, float]]) -> None:
-    """Words beside a dot, moved up or down until they cover no others."""
-    wide = 7.2 * len(words)
-    right = x + 10 + wide < drawing.width
-    start = x + 10 if right else x - 10 - wide
-    for shift in (0, -14, 14, -28, 28, -42, 42):
-        place = y + 4 + shift
-        clear = all(place < up - 12 or place > up + 12 or start + wide < a or start > b for a, b, up in taken)
-        if clear and 14 < place < drawing.height - 44:
-            break
-    taken.append((start, start + wide, place))
-    drawing.text(start if right else x - 10, place, words, "label", "start" if right else "end")
+def _label(
+    drawing: Drawing,
+    x: float,
+    y: float,
+    words: str,
+    taken: list[tuple[float, float, float]],
+    dots: Sequence[tuple[float, float]],
+) -> None:
+    """Words beside a dot, moved until they cover neither other words nor other dots."""
+    wide = 7.6 * len(words)
+    sides = [side for side in (x + 10, x - 10 - wide) if side > 60 and side + wide < drawing.width] or [x - 10 - wide]
+    start, place = sides[0], y + 4
+    for shift in (0, -14, 14, -26, 26, -40, 40):
+        for side in sides:
+            at = y + 4 + shift
+            words_clear = all(abs(at - up) > 12 or side + wide < a or side > b for a, b, up in taken)
+            dots_clear = all(abs(at - 4 - top) > 10 or not side - 6 < left < side + wide + 6 for left, top in dots)
+            if words_clear and dots_clear and 14 < at < drawing.height - 52:
+                taken.append((side, side + wide, at))
+                drawing.text(side if side > x else x - 10, at, words, "label", "start" if side > x else "end")
+                return
+    drawing.text(start, place, words, "label")
 
 
 def trial_strip(board: Leaderboard) -> str:
@@ -184,20 +195,11 @@ def trial_strip(board: Leaderboard) -> str:
         return ""
     runs = {row.model: [run for run in board.record.trials if run.model == row.model] for row in rows}
     values = [value for each in runs.values() for run in each if (value := _best_value(run)) is not None]
-    left, step = 132.0, 30.0
-    height = 44 + step * len(rows) + 46
-    drawing = Drawing(WIDTH, height, f"Validation {board.record.select_by} of every trial")
-    x = Scale.around(values, left, WIDTH - 14, margin=0.03)
-    bottom = height - 46
-    for tick in x.ticks(7):
-        drawing.line(x(tick), 30, x(tick), bottom, "grid")
-        drawing.text(x(tick), bottom + 19, f"{tick:g}", "tick", "middle")
-    drawing.text(x.end, bottom + 38, f"{board.record.select_by}, validation", "name", "end")
+    drawing, x = _lines_of_models(board, rows, values, f"Validation {board.record.select_by} of every trial")
+    drawing.text(x.end, drawing.height - 8, f"{board.record.select_by}, validation", "name", "end")
     series = series_of(board)
     for place, row in enumerate(rows):
-        y, mine = 44 + step * (place + 0.5), series[row.model]
-        drawing.text(left - 12, y + 4, _cut(row.model, 16), "label", "end")
-        drawing.line(left, y, x.end, y, "rail")
+        y, mine = _line_of(place), series[row.model]
         drawing.open_group(mine.style, mine.index)
         best = max((run.value for run in runs[row.model] if run.state == "COMPLETE" and run.value is not None), default=None)
         for run in sorted(runs[row.model], key=lambda run: (run.number == 0, run.state == "COMPLETE")):
@@ -214,6 +216,54 @@ def trial_strip(board: Leaderboard) -> str:
                 drawing.circle(x(value), y + (0 if run.number == 0 else spread), 7.5, "best")
         drawing.close_group()
     return str(drawing)
+
+
+def tuning(board: Leaderboard) -> str:
+    """What tuning brought on validation, and what was left of it on test: one line a model."""
+    column = board.record.select_by
+    rows = [row for row in board.rows if row.tuned_value is not None]
+    if not rows:
+        return ""
+    values = [v for row in rows for v in (row.default_value, row.tuned_value, row.metrics[column].mean) if v is not None]
+    drawing, x = _lines_of_models(board, rows, values, f"{column} of the default, the tuned and the tested configuration")
+    drawing.text(x.end, drawing.height - 8, column, "name", "end")
+    series = series_of(board)
+    for place, row in enumerate(rows):
+        y, mine, test = _line_of(place), series[row.model], row.metrics[column].mean
+        drawing.open_group(mine.style, mine.index)
+        tuned = row.tuned_value or 0.0
+        if row.default_value is not None:
+            drawing.line(x(row.default_value), y, x(tuned), y, "whisker")
+            drawing.diamond(x(row.default_value), y, 5.5, "default", f"{row.model}, default: {number(row.default_value)}")
+        drawing.circle(x(tuned), y, 4.6, "dot", f"{row.model}, tuned: {number(tuned)} on validation")
+        if math.isfinite(test):
+            drawing.line(x(test), y - 8, x(test), y + 8, "test")
+        drawing.close_group()
+    return str(drawing)
+
+
+_LEFT, _STEP, _TOP = 132.0, 30.0, 16.0
+
+
+def _line_of(place: int) -> float:
+    return _TOP + _STEP * (place + 0.5)
+
+
+def _lines_of_models(
+    board: Leaderboard, rows: Sequence[LeaderboardRow], values: Sequence[float], title: str
+) -> tuple[Drawing, Scale]:
+    """An empty drawing with one line a model."""
+    height = _TOP + _STEP * len(rows) + 46
+    drawing = Drawing(WIDTH, height, title)
+    x = Scale.around(values, _LEFT, WIDTH - 14, margin=0.03)
+    bottom = height - 46
+    for tick in x.ticks(7):
+        drawing.line(x(tick), _TOP - 6, x(tick), bottom, "grid")
+        drawing.text(x(tick), bottom + 19, f"{tick:g}", "tick", "middle")
+    for place, row in enumerate(rows):
+        drawing.text(_LEFT - 12, _line_of(place) + 4, _cut(row.model, 14), "label", "end")
+        drawing.line(_LEFT, _line_of(place), x.end, _line_of(place), "rail")
+    return drawing, x
 
 
 def _best_value(run: RunRecord) -> float | None:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchbed.reporting.figures import anytime, cost_quality, interval_mark, series_of, trial_strip
+from benchbed.reporting.figures import anytime, cost_quality, interval_mark, series_of, trial_strip, tuning
 from benchbed.reporting.leaderboard import Leaderboard
 from benchbed.reporting.svg import short
 from benchbed.reporting.words import NOTHING, duration, headline, number, rank_text, rank_words, sentence_of_seeds
@@ -49,6 +49,7 @@ def render_page(board: Leaderboard) -> str:
                 "by_seconds": anytime(board, by_seconds=True),
                 "cost": cost_quality(board),
                 "strip": trial_strip(board),
+                "tuning": tuning(board),
             },
             matrix=_matrix(board),
             remarks=_remarks(board),
@@ -81,6 +82,7 @@ def _environment() -> Environment:
         "duration": duration,
         "rank": rank_text,
         "count": _count,
+        "breakable": lambda words: Markup("_<wbr>").join(str(words).split("_")),
         "size": _size,
         "flat": _flat,
         "facts": _fact_text,

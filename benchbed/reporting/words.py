@@ -23,9 +23,11 @@ def rank_words(board: Leaderboard) -> str:
     found = board.comparison
     if found is None:
         return "No row has a test result yet."
+    if not found.pairs:
+        return "One row alone has no rivals."
     words = (
-        f"Rank = 1 + the number of rows that are significantly better (all {len(found.pairs)} pairs, Holm, {100 * found.level:.0f} %); "
-        "an interval gives the ranks that the data allow."
+        f"Rank = 1 + the number of rows that are significantly better ({len(found.pairs)} pairs, Holm, "
+        f"{100 * found.level:.0f} %); an interval gives the ranks that the data allow."
     )
     if math.isfinite(found.smallest_detectable):
         words += f" A difference of {found.smallest_detectable:.4f} would be found four times in five."
@@ -44,15 +46,18 @@ def duration(seconds: float) -> str:
     --------
     >>> duration(42.4), duration(185), duration(7260)
     ('42 s', '3 min 5 s', '2 h 1 min')
+    >>> duration(600)
+    '10 min'
     """
     if seconds < 1:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    large, small, units = (
+        (whole // 60, whole % 60, ("min", "s")) if whole < 3600 else (whole // 3600, whole % 3600 // 60, ("h", "min"))
+    )
+    return f"{large} {units[0]}" + (f" {small} {units[1]}" if small else "")
 
 
 def headline(board: Leaderboard) -> str:
@@ -62,10 +67,12 @@ def headline(board: Leaderboard) -> str:
     if found is None or not ranked:
         return "No model has a test result yet."
     top = max(ranked, key=lambda row: row.metrics[column].mean)
+    if len(ranked) == 1:
+        return f"{top.model} reaches a {column} of {number(top.metrics[column].mean)} on test. No other row has a test result."
     words = f"{top.model} has the highest {column} on test: {number(top.metrics[column].mean)}."
     others = [row.model for row in ranked if row is not top and not found.better(top.model, row.model)]
     if not others:
-        words += " It is significantly above every other row." if len(ranked) > 1 else ""
+        words += " It is significantly above every other row."
     elif len(others) < len(ranked) - 1:
         words += f" It cannot be told apart from {_listed(others)}."
     elif len(ranked) > 2:

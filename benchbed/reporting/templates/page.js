@@ -19,6 +19,13 @@
     });
   }
 
+  // A table that fits needs no scrolling box of its own, and its head can stay in sight.
+  const box = board?.parentElement;
+  if (box) new ResizeObserver(() => {
+    box.classList.remove("fits");
+    box.classList.toggle("fits", box.scrollWidth <= box.clientWidth);
+  }).observe(document.documentElement);
+
   // One cutoff at a time.
   const show = (cutoff) => {
     for (const cell of board.querySelectorAll("[data-cutoff]")) cell.hidden = cell.dataset.cutoff !== cutoff;
