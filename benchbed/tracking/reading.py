@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from benchbed.errors import TrackingError, nearest
 from benchbed.tracking.layout import FINAL, MODEL, TRIAL
 from benchbed.tracking.sender import pages, send_outstanding
-from benchbed.tracking.store import connect, first_line, metric_name, number_from, store_uri
+from benchbed.tracking.store import connect, first_line, metric_name, number_from, store_uri, why
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -250,7 +250,7 @@ def _experiment(client: MlflowClient, uri: str, name: str) -> str:
         raise
     except Exception as error:
         raise TrackingError(
-            f"The store '{uri}' cannot be read: {first_line(error)}",
+            f"The store '{uri}' cannot be read: {why(error, uri)}",
             advice="Is the tracking server up, and MLFLOW_TRACKING_URI right?",
         ) from error
     return str(found.experiment_id)

@@ -92,6 +92,20 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0][:300]
 
 
+def why(error: BaseException, uri: str) -> str:
+    """Why a store could not be told or read, in one line.
+
+    Examples
+    --------
+    >>> why(Exception("API request failed: Max retries exceeded with url: /api (Connection refused)"), "http://tracking:5000")
+    'http://tracking:5000 does not answer'
+    """
+    text = str(error)
+    if "Max retries exceeded" in text or "timeout exception" in text:
+        return f"{uri} does not answer"
+    return first_line(error)
+
+
 def metric_name(column: str) -> str:
     """``ndcg@20`` as MLflow can hold it.
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from benchbed.errors import TrackingError
 from benchbed.tracking.outbox import Outbox, Record
 from benchbed.tracking.sender import Sender
-from benchbed.tracking.store import first_line, store_uri, tend
+from benchbed.tracking.store import store_uri, tend, why
 from benchbed.workspace import Workspace
 
 _PAUSE = 0.3
@@ -161,7 +161,7 @@ class Tracker:
                     try:
                         left = self._sender.send()
                     except Exception as error:
-                        self._trouble = first_line(error)
+                        self._trouble = why(error, self.uri)
                         break
                     self._trouble, wait = None, 1.0
                     if closing and not left:
@@ -184,7 +184,7 @@ class Tracker:
                     pass
                 self._trouble = None
             except Exception as error:
-                self._trouble = first_line(error)
+                self._trouble = why(error, self.uri)
 
 
 def _text(key: Key) -> str:
