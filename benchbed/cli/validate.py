@@ -54,11 +54,9 @@ def _checker(document: Document) -> tuple[str, Callable[[Document], list[Problem
 
 
 def _card(document: Document) -> list[Problem]:
-    from benchbed.config import check
-    from benchbed.data.card import Card
-    from benchbed.data.readers import READERS
+    from benchbed.data.card import check_card
 
-    return check(document, Card, names={"tables.*.reader": READERS})[1]
+    return check_card(document)[1]
 
 
 def _space(document: Document) -> list[Problem]:

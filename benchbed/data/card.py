@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from benchbed.config import Schema, load
+from benchbed.config import Document, Schema, check, read_document
 from benchbed.data.readers import READERS
-from benchbed.errors import UnknownNameError
+from benchbed.errors import ConfigError, Problem, UnknownNameError
 
 Column = Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1)]
 """A column of a raw file: its name where the file has a header, else its position counted from 0."""
@@ -386,5 +387,24 @@ def load_card(name_or_path: str | Path) -> Card:
     ConfigError
         The card has mistakes; all of them are named.
     """
-    names: Mapping[str, Any] = {"tables.*.reader": READERS}
-    return load(find_card(name_or_path), Card, names=names)
+    card, problems = check_card(read_document(find_card(name_or_path)))
+    if problems or card is None:
+        raise ConfigError(problems)
+    return card
+
+
+def check_card(document: Document) -> tuple[Card | None, list[Problem]]:
+    """Validate a card, its ``simulate`` block included; returns it (None when it has mistakes) and every mistake."""
+    return check(document, Card, names={"tables.*.reader": READERS}, more=_simulated)
+
+
+def _simulated(document: Document, _card: Card | None) -> list[Problem]:
+    """Mistakes of the ``simulate`` block, whose schema belongs to the simulator."""
+    settings = document.values.get("simulate")
+    if not isinstance(settings, dict):
+        return []
+    from benchbed.data.simulate import SimulateSpec
+
+    places = {path[1:]: place for path, place in document.positions.items() if path[0:1] == ("simulate",)}
+    problems = check(Document(settings, document.source, places), SimulateSpec)[1]
+    return [replace(problem, key=f"simulate.{problem.key}".rstrip(".")) for problem in problems]

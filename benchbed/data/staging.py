@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,13 @@ Progress = Callable[[str, float], None]
 """Told what is being done, and the share that is done, from 0 to 1."""
 
 LONGEST_SHOWN = 2000
+
+USUAL_FORMATS = tuple(
+    date + time
+    for date in ("%Y-%m-%d", "%Y/%m/%d", "%Y%m%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y")
+    for time in ("", *(f"{gap}{clock}" for gap in " T" for clock in ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f")))
+)
+"""Ways to write a date and time that are recognised for advice, never for reading: the card says how to read."""
 
 
 class _Fields:
@@ -212,9 +221,45 @@ def judge_rejected(connection: DuckDBPyConnection, card: Card, keep_at: Path) ->
         )
         column = f" ({first[2]})" if first[2] else ""
         share = count["rejected"] / count["read"]
+        hint = date_advice(first[3]) if first[2] == "timestamp" else ""
         raise DataError(
             f"{count['rejected']} of {count['read']} rows of the table {name} cannot be read ({100 * share:.3g} %; the limit "
             f"max_rejected is {100 * card.max_rejected:.3g} %). The first: {first[0]}:{first[1]}: {first[3]}{column}.",
-            advice=f"All of them, with file, line and reason: {keep_at}",
+            advice=f"{hint}All of them, with file, line and reason: {keep_at}",
         )
     return counts
+
+
+def date_advice(reason: str) -> str:
+    """What to write in the card when a timestamp was rejected that is no number: how dates are told, with a guess.
+
+    Parameters
+    ----------
+    reason
+        As in the reject table.
+
+    Examples
+    --------
+    >>> print(date_advice("'2024-05-17 08:30' is no time in seconds").strip())
+    If these are dates, add to tables.interactions in the card:  timestamp_format: "%Y-%m-%d %H:%M"
+    """
+    shown = re.match(r"'(.*)' is no time in ", reason)
+    if shown is None or not shown[1].strip():
+        return ""
+    # An offset at the end, or Z for UTC, goes with any of the formats.
+    zone = re.search(r"(?:Z|[+-]\d\d:?\d\d)$", shown[1])
+    body, ending = (shown[1][: zone.start()], "Z" if zone[0] == "Z" else "%z") if zone and ":" in shown[1] else (shown[1], "")
+    guesses = [f'timestamp_format: "{pattern}{ending}"' for pattern in USUAL_FORMATS if _follows(body, pattern)]
+    return (
+        "If these are dates, add to tables.interactions in the card:  "
+        + (" or ".join(guesses) or 'timestamp_format: "..." in the notation of strptime, such as "%Y-%m-%d %H:%M:%S"')
+        + "\n  "
+    )
+
+
+def _follows(text: str, pattern: str) -> bool:
+    try:
+        datetime.strptime(text, pattern)
+    except ValueError:
+        return False
+    return True

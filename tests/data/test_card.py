@@ -92,3 +92,19 @@ def test_words_files_and_tolerance_are_no_part_of_the_meaning():
         assert other.meaning() == base.meaning()
     for other in (make_card(clean={"duplicates": "last"}), make_card({"separator": ","}), make_card({"encoding": "latin-1"})):
         assert other.meaning() != base.meaning()
+
+
+def test_mistakes_in_the_simulate_block_have_their_place(tmp_path):
+    path = tmp_path / "shop.yaml"
+    text = find_card("bazaar").read_text()
+    path.write_text(text.replace("users: 2000, items", "usres: 2000, itmes").replace("reader: csv", "reader: cvs", 1))
+    with pytest.raises(ConfigError) as caught:
+        load_card(path)
+    lines = path.read_text().split("\n")
+    found = {(p.key, p.suggestion) for p in caught.value.problems}
+    assert found == {("simulate.usres", "users"), ("simulate.itmes", "items"), ("tables.interactions.reader", "csv")}
+    assert all(lines[p.line - 1][p.column - 1 :].startswith(p.key.split(".")[-1]) for p in caught.value.problems)
+    path.write_text(text.replace("events: 60000", "events: 60"))
+    with pytest.raises(ConfigError, match="simulate: 2000 users and 1000 items make between 10000 and 500000 events") as caught:
+        load_card(path)
+    assert lines[caught.value.problems[0].line - 1].startswith("simulate:")
