@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -62,7 +62,6 @@ class MadeUpSweep:
     finished: bool = True
     epochs: int = 12
     declared_trials: int = 12
-    openings: list[dict[str, Any]] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -84,6 +83,9 @@ class MadeUpSweep:
                     "cutoffs": [10, 20],
                     "select_by": "ndcg@20",
                     "seen_items": "exclude",
+                    "candidates": "vocabulary",
+                    "unknown_targets": "miss",
+                    "targets": "rest",
                 },
                 "models": [m.name for m in self.models if not m.baseline],
                 "search": {"trials": self.declared_trials, "seconds_per_trial": 600, "sampler": "tpe", "seed": 0},
@@ -103,7 +105,21 @@ class MadeUpSweep:
                 }
                 for m in self.models
             },
-            "dataset": {"name": "bazaar", "users": 2000, "items": 1000, "interactions": 60000, "fingerprint": "ef56" * 16},
+            "dataset": {
+                "name": "bazaar",
+                "title": "Bazaar (simulated)",
+                "fingerprint": "ef56" * 16,
+                "cleaning": [
+                    {
+                        "reason": "rows that could not be read",
+                        "dropped": 3,
+                        "interactions": 60003,
+                        "users": 2000,
+                        "items": 1000,
+                    },
+                    {"reason": "repeated pairs", "dropped": 3, "interactions": 60000, "users": 2000, "items": 1000},
+                ],
+            },
             "splits": [
                 {
                     "seed": seed,
@@ -115,6 +131,12 @@ class MadeUpSweep:
                         "training_events": 47213,
                         "valid": {"cases": 200, "targets": 1188, "unknown_targets_share": 0.0008},
                         "test": {"cases": self.users, "targets": 1203, "unknown_targets_share": 0.0016},
+                        "cases": {
+                            "test": {
+                                "exclude-vocabulary-miss-rest": {"seen_targets": 17},
+                                "keep-vocabulary-drop-next": {"odd": 9},
+                            }
+                        },
                         "warnings": [
                             "41.3 % of the test cuts fall between events of the same time.",
                             "46.9 % of the training events are later than a test user's cut, on average over the users.",
@@ -138,7 +160,7 @@ class MadeUpSweep:
         for model in self.models:
             for split in self.split_seeds:
                 yield from self._search(model, split, random)
-        openings = list(self.openings)
+        openings: dict[str, list[dict[str, Any]]] = {f"user_disjoint-{split}": [] for split in self.split_seeds}
         for model in self.models:
             if model.finals:
                 for split in self.split_seeds:
@@ -237,7 +259,7 @@ class MadeUpSweep:
                 "seed": seed,
                 "repeated": False,
             }
-            openings.append({**opening, "by": {"host": "here", "pid": 1}})
+            openings[f"user_disjoint-{split}"].append({**opening, "by": {"host": "here", "pid": 1}})
             closed = {
                 "value": best["value"],
                 "best_epoch": best["number"],

@@ -56,7 +56,9 @@ def render_page(board: Leaderboard) -> str:
             seeds_words=sentence_of_seeds(record),
             openings=_openings(board),
             failures=[run for run in (*record.trials, *record.finals) if run.state == "FAIL"],
-            dataset=_flat(record.facts.get("dataset") or {}),
+            dataset=_dataset(board),
+            cleaning=[step for step in (record.facts.get("dataset") or {}).get("cleaning") or [] if isinstance(step, Mapping)],
+            split_facts=lambda audit: _flat(_audit_of_protocol(audit, record.benchmark["evaluation"])),
             environment=_flat(record.facts.get("environment") or {}),
             git=_flat(record.facts.get("git") or {}),
             benchmark_file=_as_yaml(record.benchmark),
@@ -133,9 +135,44 @@ def _matrix(board: Leaderboard) -> list[dict[str, Any]]:
 
 
 def _openings(board: Leaderboard) -> list[dict[str, Any]]:
-    """Openings of the vault, those of this sweep, as told by the sweep."""
-    told = [each for each in board.record.notes.get("openings") or [] if isinstance(each, dict)]
-    return [each for each in told if each.get("sweep", board.record.sweep) == board.record.sweep]
+    """Openings of the vaults by this sweep, in order of time; told as one list, or as lists by split."""
+    told = board.record.notes.get("openings") or []
+    if isinstance(told, Mapping):
+        seeds = {split.get("split_id"): split.get("seed") for split in board.record.facts.get("splits") or ()}
+        several = len(told) > 1
+        told = [
+            {**each, **({"split_seed": seeds.get(split, split)} if several else {})}
+            for split, log in told.items()
+            for each in log
+        ]
+    mine = [each for each in told if each.get("sweep", board.record.sweep) == board.record.sweep]
+    return sorted(mine, key=lambda each: str(each.get("time", "")))
+
+
+def _dataset(board: Leaderboard) -> list[tuple[str, str]]:
+    """What a reader wants to know about the data first, then the rest."""
+    facts = dict(board.record.facts.get("dataset") or {})
+    steps = facts.pop("cleaning", None) or [{}]
+    counts = {name: facts.pop(name, steps[-1].get(name)) for name in ("users", "items", "interactions")}
+    first = {
+        "title": facts.pop("title", None),
+        **counts,
+        "licence": facts.pop("licence", None),
+        "homepage": facts.pop("homepage", None),
+    }
+    known = {name: value for name, value in {**first, **facts}.items() if value not in (None, "")}
+    return _flat(known)
+
+
+def _audit_of_protocol(audit: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The audit of a split; of the case counts under every rule, those under the rules of this benchmark."""
+    facts = dict(audit)
+    rules = "-".join(str(evaluation.get(name)) for name in ("seen_items", "candidates", "unknown_targets", "targets"))
+    cases = facts.pop("cases", None)
+    if isinstance(cases, Mapping):
+        found = {part: rows[rules] for part, rows in cases.items() if isinstance(rows, Mapping) and rules in rows}
+        facts |= {f"{part} under this protocol": rows for part, rows in found.items()}
+    return facts
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -46,11 +46,11 @@ def duration(seconds: float) -> str:
     --------
     >>> duration(42.4), duration(185), duration(7260)
     ('42 s', '3 min 5 s', '2 h 1 min')
-    >>> duration(600)
-    '10 min'
+    >>> duration(600), duration(0.02)
+    ('10 min', '20 ms')
     """
     if seconds < 1:
-        return f"{seconds:.1f} s"
+        return f"{1000 * seconds:.0f} ms"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -105,8 +105,11 @@ def test_names_are_escaped_everywhere():
 
 def test_the_page_says_what_a_reader_must_know():
     board = in_memory(five_models(), declared_trials=4)
-    again = [{**opening, "repeated": n == 3} for n, opening in enumerate(board.record.notes["openings"])]
-    board = replace(board, record=replace(board.record, notes={**board.record.notes, "openings": again}))
+    log = board.record.notes["openings"]["user_disjoint-42"]
+    again = [{**opening, "repeated": n == 3} for n, opening in enumerate(log)]
+    others = [{**opening, "sweep": "another"} for opening in log]
+    notes = {**board.record.notes, "openings": {"user_disjoint-42": [*again, *others]}}
+    board = replace(board, record=replace(board.record, notes=notes))
     words = " ".join(" ".join(checked(render_page(board)).texts).split())
     for expected in (
         "Not evidence",
@@ -125,8 +128,12 @@ def test_the_page_says_what_a_reader_must_know():
         f"{board.comparison.smallest_detectable:.4f} would be found four times in five",
         "Split seeds 42; training seeds 1, 2, 3",
         "seen_items: exclude",
+        "test under this protocol, seen targets 17",
+        "repeated pairs 3 60 000 2000 1000",
+        "Bazaar (simulated)",
     ):
         assert expected in words, expected
+    assert "odd 9" not in words
 
 
 def test_an_unfinished_sweep_says_so():
