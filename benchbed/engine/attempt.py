@@ -17,7 +17,7 @@ from typing import Any
 
 from benchbed.data.dataset import TrainingData
 from benchbed.evaluation.protocol import Protocol
-from benchbed.search.plans import Assignment
+from benchbed.search.assignment import Assignment
 from benchbed.workspace import replacing
 
 HUNG = "hung.txt"

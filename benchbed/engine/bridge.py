@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ray import cloudpickle
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayTaskError, WorkerCrashedError
@@ -15,8 +16,8 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from benchbed.engine.attempt import TrialError, hung_stacks, tidy, trial_folder
+from benchbed.search.assignment import Assignment
 from benchbed.search.ledger import FailureKind, Ledger
-from benchbed.search.plans import Assignment
 from benchbed.search.recorder import RunKey
 from benchbed.workspace import replacing
 
@@ -48,12 +49,20 @@ class Bridge:
         self.ledger, self.trials, self.halt = ledger, trials, halt
         self.failure: BaseException | None = None
         self.closed = 0
+        self._controller: Any = None
         self._capacity, self._asked, self._slots = capacity, -float("inf"), 0
 
-    def check(self) -> None:
+    def check(self, controller: Any = None) -> None:
         """Stop here if the sweep is to stop. Called only between two events, never inside a write."""
+        self._controller = controller or self._controller
         if self.failure is not None or self.halt.is_set():
-            raise Halt
+            self._stop()
+
+    def _stop(self, cause: BaseException | None = None) -> NoReturn:
+        """End all actors at once and give their resources back; a cluster that is not ours would keep them reserved."""
+        with contextlib.suppress(Exception):
+            self._controller._actor_manager.cleanup()
+        raise Halt from cause
 
     def slots(self) -> int:
         """Number of trials that may run at the same time."""
@@ -73,7 +82,7 @@ class Bridge:
             return Searcher.FINISHED if self.ledger.finished else None
         except Exception as error:
             self.failure = error
-            raise Halt from error
+            self._stop(error)
 
     def result(self, token: str, report: dict[str, Any]) -> bool:
         """One result of an attempt; returns whether it goes on."""
@@ -194,7 +203,7 @@ class LedgerScheduler(TrialScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         """Leave it to Tune, which starts what waits in order."""
-        self._bridge.check()
+        self._bridge.check(getattr(tune_controller, "_tune_controller", None))
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Nothing."""

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 import warnings
 from collections.abc import Iterator
@@ -59,6 +60,8 @@ def cluster(address: str | None = None) -> Iterator[None]:
             f"'{address}' is a Ray Client address: the sweep would run on the head node, without this machine's files.",
             advice="Run `benchbed sweep` on a node of the cluster with --address auto, or use `benchbed submit`.",
         )
+    if address is not None and address != "auto":
+        _check_reachable(address)
     prepare_environment()
     import ray
 
@@ -81,6 +84,22 @@ def cluster(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray would try for many minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        raise ResourceError(
+            f"'{address}' is no address of a Ray cluster.", advice="Write auto, or HOST:PORT (port 6379 mostly)."
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=15).close()
+    except OSError as error:
+        raise ResourceError(
+            f"Nothing answers at '{address}': {error}.",
+            advice="Is the head node up (`ray status` there), and does a firewall let this machine through?",
+        ) from error
 
 
 @contextlib.contextmanager

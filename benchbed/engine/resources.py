@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchbed.errors import ResourceError
-from benchbed.search.plans import Shape
+from benchbed.search.assignment import Shape
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import ray
 from ray import tune
 
 from benchbed.engine.attempt import Attempt, TrialError, named
-from benchbed.search.plans import Assignment, Shape
+from benchbed.search.assignment import Assignment, Shape
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,19 @@
-"""What a ledger is asked to do: plans of studies, and the assignments it hands out."""
+"""What a ledger is asked to do: plans of studies."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from benchbed.config import fingerprint
+from benchbed.search.assignment import Assignment, Shape, Stage
 from benchbed.search.pruners import PrunerKind
-from benchbed.search.recorder import RunKey
 from benchbed.search.samplers import SamplerKind
 from benchbed.search.space import SearchSpace
 
-Stage = Literal["search", "final"]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Resources of one trial: CPU cores and GPUs, both may be fractions."""
-
-    cpu: float = 1
-    gpu: float = 0
+__all__ = ["Assignment", "FinalPlan", "Plan", "SearchPlan", "Shape", "Stage"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +50,8 @@ class Plan:
     max_epochs: int
     patience: int | None
     seconds: float | None = None
-    shape: Shape = Shape()
-    roomier: Shape = Shape()
+    shape: Shape = field(default_factory=Shape)
+    roomier: Shape = field(default_factory=Shape)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     stage: Stage = field(init=False, default="search")
@@ -163,40 +155,3 @@ class FinalPlan(Plan):
     def budget(self) -> int:
         """One trial a seed."""
         return len(self.seeds)
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """One attempt at one trial, as plain values that travel to the process that trains it.
-
-    ``split_folder`` and ``sweep`` are empty in the search stage: a search trial knows no path to the vault.
-    """
-
-    study: str
-    number: int
-    attempt: int
-    stage: Stage
-    model: str
-    split_seed: int
-    parameters: dict[str, Any]
-    seed: int
-    max_epochs: int
-    patience: int | None
-    seconds: float | None
-    shape: Shape
-    split_folder: str = ""
-    sweep: str = ""
-
-    @property
-    def key(self) -> RunKey:
-        """Of the trial."""
-        return RunKey(self.study, self.number)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain dictionaries."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Assignment:
-        """Back from :meth:`to_json`."""
-        return cls(**{**values, "shape": Shape(**values["shape"])})

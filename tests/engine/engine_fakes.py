@@ -8,7 +8,7 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from benchbed.workspace import replacing
 
@@ -39,8 +39,8 @@ class Epoch:
 
 
 class FakeResult:
-    metrics = {"ndcg@20": 0.5}
-    facts = {"cases": 3.0}
+    metrics: ClassVar[dict[str, float]] = {"ndcg@20": 0.5}
+    facts: ClassVar[dict[str, float]] = {"cases": 3.0}
 
     def write(self, path: Path) -> None:
         with replacing(path) as temporary:

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from benchbed.engine.attempt import TrialError
+from benchbed.engine.connect import cluster, halting_on_signals
+from benchbed.engine.resources import Node, automatic_shape, capacity, check_fits
+from benchbed.errors import ResourceError
+from benchbed.search.assignment import Shape
+
+
+def test_a_ray_client_address_is_refused_with_advice():
+    with pytest.raises(ResourceError, match="benchbed submit"), cluster("ray://head:10001"):
+        pass
+
+
+@pytest.mark.parametrize(("address", "said"), [("127.0.0.1:1", "Nothing answers"), ("head", "HOST:PORT")])
+def test_no_cluster_at_an_address_is_the_users_mistake(address, said):
+    with pytest.raises(ResourceError, match=said), cluster(address):
+        pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_halts_and_the_second_interrupts(number):
+    halt, before = threading.Event(), signal.getsignal(number)
+    with halting_on_signals(halt):
+        os.kill(os.getpid(), number)
+        assert halt.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
+
+
+def test_automatic_shapes_share_gpus_by_the_cores_that_go_with_them():
+    assert automatic_shape([Node(8, 0)]) == Shape(1, 0)
+    assert automatic_shape([Node(8, 2), Node(32, 0)]) == Shape(1, 0.25)
+    assert automatic_shape([Node(2, 1)]) == Shape(1, 0.5)
+    assert automatic_shape([Node(1, 4)]) == Shape(1, 1)
+
+
+def test_a_trial_must_fit_one_machine_not_the_sum_of_them():
+    machines = [Node(2, 0), Node(2, 1)]
+    check_fits(Shape(2, 1), machines)
+    with pytest.raises(ResourceError, match=r"asks for 3 CPU .* 2 CPU and 0 GPU; 2 CPU and 1 GPU"):
+        check_fits(Shape(3, 0), machines)
+    assert capacity(Shape(1, 0), machines) == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (TrialError("error", "wrong", "trace"), "error"),
+        (TrialError("out_of_memory", "full", "trace"), "out_of_memory"),
+        (None, "worker_died"),
+    ],
+)
+def test_why_an_attempt_ended(error, kind):
+    from benchbed.engine.bridge import why_it_ended
+
+    assert why_it_ended(error)[0] == kind
+
+
+def test_why_an_attempt_ended_in_rays_words():
+    from ray.exceptions import ActorDiedError, NodeDiedError, OutOfMemoryError, RayTaskError
+
+    from benchbed.engine.bridge import why_it_ended
+
+    assert why_it_ended(ActorDiedError())[0] == "worker_died"
+    assert why_it_ended(NodeDiedError("the node has died"))[0] == "node_lost"
+    assert why_it_ended(OutOfMemoryError("killed"))[0] == "out_of_memory"
+    wrapped = RayTaskError("step", "trace", TrialError("out_of_memory", "full", "inner"))
+    assert why_it_ended(wrapped) == ("out_of_memory", "full", "inner")
+    assert why_it_ended(RayTaskError("step", "trace", ValueError("wrong")))[0] == "error"
