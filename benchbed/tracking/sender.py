@@ -147,7 +147,9 @@ class Sender:
         client = self._connected()
         found = client.get_experiment_by_name(name)
         if found is None:
-            return str(client.create_experiment(name, artifact_location(self._workspace, self._uri, name)))
+            place = artifact_location(self._workspace, self._uri, name)
+            # The MLflow UI opens this experiment as training runs, not as traces of a language model.
+            return str(client.create_experiment(name, place, tags={"mlflow.experimentKind": "custom_model_development"}))
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
