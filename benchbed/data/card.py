@@ -179,6 +179,15 @@ class Interactions(Table):
     timestamp_unit: Literal["seconds", "milliseconds", "microseconds", "fractional_seconds"] = "seconds"
     timestamp_format: str | None = None
 
+    @model_validator(mode="after")
+    def _one_way_to_tell_the_time(self) -> Interactions:
+        told = [key for key in ("timestamp_unit", "timestamp_format") if key in self.model_fields_set and getattr(self, key)]
+        if told and self.columns.timestamp is None:
+            raise ValueError(f"{told[0]} would change nothing: columns names no timestamp")
+        if len(told) > 1:
+            raise ValueError("give timestamp_unit (for numbers) or timestamp_format (for dates as text), not both")
+        return self
+
     @property
     def stored_unit(self) -> str | None:
         """Unit of the prepared timestamps, None without times."""

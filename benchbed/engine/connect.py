@@ -58,7 +58,7 @@ def cluster(address: str | None = None) -> Iterator[None]:
     if address is not None and address.startswith("ray://"):
         raise ResourceError(
             f"'{address}' is a Ray Client address: the sweep would run on the head node, without this machine's files.",
-            advice="Run `benchbed sweep` on a node of the cluster with --address auto, or use `benchbed submit`.",
+            advice="Run `benchbed sweep` on a node of the cluster with --address auto.",
         )
     if address is not None and address != "auto":
         _check_reachable(address)

@@ -71,7 +71,11 @@ def preflight(benchmark: Benchmark, workspace: Workspace, chosen: list[str] | No
     spaces: dict[str, SearchSpace] = {}
     for name in models:
         try:
-            spaces[name] = load_space(find_space(name))
+            path = find_space(name)
+            spaces[name] = load_space(path)
+            if spaces[name].model != name:
+                message = f"this is taken for the model '{name}', and says that it is of '{spaces[name].model}'"
+                problems.append(Problem(message, str(path), key="model"))
             problems += _missing_needs(name, card)
         except ConfigError as error:
             problems += error.problems

@@ -71,6 +71,9 @@ def test_mistakes_are_found_all_at_once(tmp_path):
         ({"encoding": "latin-77"}, "no encoding"),
         ({"files": []}, "at least 1 item"),
         ({"columns": {"user": 0, "item": 1, "extra": {"timestamp": {"column": 2}}}}, "taken"),
+        ({"columns": {"user": 0, "item": 1}, "timestamp_unit": "seconds"}, "columns names no timestamp"),
+        ({"columns": {"user": 0, "item": 1}, "timestamp_format": "%Y"}, "columns names no timestamp"),
+        ({"timestamp_unit": "seconds", "timestamp_format": "%Y"}, "not both"),
     ],
 )
 def test_what_cannot_work_is_refused(log, said):

@@ -14,7 +14,7 @@ from benchbed.search.assignment import Shape
 
 
 def test_a_ray_client_address_is_refused_with_advice():
-    with pytest.raises(ResourceError, match="benchbed submit"), cluster("ray://head:10001"):
+    with pytest.raises(ResourceError, match="--address auto"), cluster("ray://head:10001"):
         pass
 
 
