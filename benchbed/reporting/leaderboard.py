@@ -207,6 +207,12 @@ def _aligned(frames: Sequence[pd.DataFrame], column: str) -> tuple[np.ndarray[An
     return users, np.stack([each.loc[users].to_numpy(dtype=float) for each in series])
 
 
+def _variant(finals: list[RunRecord], about: dict[str, Any]) -> str:
+    """What was tested; before that, what the search starts from."""
+    tested = dict.fromkeys(run.variant for run in finals if run.variant)
+    return ", ".join(tested) or str(about.get("variant") or "")
+
+
 def _row(record: SweepRecord, model: str, comparison: Comparison | None, best_baseline: str | None) -> LeaderboardRow:
     about = record.facts["models"][model]
     closed_form = about.get("trained_by") == "counting"
@@ -224,7 +230,7 @@ def _row(record: SweepRecord, model: str, comparison: Comparison | None, best_ba
     costs = done or trials
     row = LeaderboardRow(
         model=model,
-        variant=str(about.get("variant") or ""),
+        variant=_variant(finals, about),
         user_mode=str(about.get("user_mode") or ""),
         baseline=bool(about.get("baseline")),
         reference=str(about.get("reference") or ""),
