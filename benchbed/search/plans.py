@@ -99,7 +99,7 @@ class SearchPlan(Plan):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Protocol, space, variant, sampler, pruner, seed and max_epochs."""
+        """Protocol, space, variant, sampler, pruner, seed and the caps of a trial: whatever changes what a trial means."""
         return {
             "protocol": self.protocol,
             "space": self.space.fingerprint,
@@ -108,6 +108,7 @@ class SearchPlan(Plan):
             "pruner": self.pruner,
             "seed": self.seed,
             "max_epochs": self.max_epochs,
+            "seconds_per_trial": self.seconds,
         }
 
     @cached_property

@@ -8,6 +8,7 @@ import random
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import optuna
@@ -58,11 +59,12 @@ class Study:
     def __init__(self, plan: Plan, storage: optuna.storages.BaseStorage) -> None:
         self.plan = plan
         self.name = plan.study_name
-        self.optuna = optuna.create_study(
+        known = {summary.study_name for summary in storage.get_all_studies()}
+        # Not load_if_exists: it writes to the journal whether or not the study exists.
+        opened = optuna.load_study if self.name in known else partial(optuna.create_study, direction="maximize")
+        self.optuna: optuna.Study = opened(
             study_name=self.name,
             storage=storage,
-            direction="maximize",
-            load_if_exists=True,
             sampler=optuna.samplers.RandomSampler(seed=0),
             pruner=optuna.pruners.NopPruner(),
         )

@@ -41,6 +41,8 @@ class FakeModel:
     name = "fake"
     Config = FakeConfig
     trained_by = "gradient"
+    user_mode = "inductive"
+    reference = "None: it does not learn."
     needs: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
