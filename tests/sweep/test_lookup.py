@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+
+from benchbed.errors import ConfigError, UnknownNameError
+from benchbed.models.registry import BASELINES
+from benchbed.sweep.lookup import find_benchmark, known_benchmarks, load_benchmark
+from benchbed.sweep.preflight import all_models, preflight
+from benchbed.sweep.protocol_words import protocol_words
+from benchbed.workspace import Workspace
+
+TEXT = """name: mine
+dataset: bazaar
+split: {kind: leave_one_out}
+evaluation: {seen_items: exclude}
+models: [gru4rec]
+"""
+
+
+@pytest.mark.parametrize("name", sorted(known_benchmarks()))
+def test_every_shipped_benchmark_is_valid_and_says_its_protocol(name):
+    loaded = load_benchmark(name)
+    assert loaded.name == name
+    words = protocol_words(loaded)
+    assert all(word[0].isupper() or "@k" in word for word in words) and all(word.endswith(".") for word in words)
+    assert any(loaded.evaluation.select_by in word for word in words)
+
+
+def test_lookup_takes_a_path_a_folder_and_the_current_folder_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "reports" / "demo"
+    folder.mkdir(parents=True)
+    (folder / "benchmark.yaml").write_text(TEXT)
+    assert load_benchmark("demo").name == "mine"
+    assert load_benchmark(str(folder)).name == "mine"
+    assert load_benchmark(folder / "benchmark.yaml").name == "mine"
+    with pytest.raises(UnknownNameError, match="demo"):
+        find_benchmark("dmeo")
+
+
+def test_names_of_models_and_datasets_are_checked_with_the_nearest(tmp_path):
+    path = tmp_path / "b.yaml"
+    path.write_text(TEXT.replace("gru4rec", "gru4rce").replace("bazaar", "bazar"))
+    with pytest.raises(ConfigError) as caught:
+        load_benchmark(path)
+    assert [(p.line, p.suggestion) for p in caught.value.problems] == [(2, "bazaar"), (5, "gru4rec")]
+
+
+def test_baselines_are_added_once_unless_switched_off(tmp_path):
+    path = tmp_path / "b.yaml"
+    path.write_text(TEXT.replace("[gru4rec]", "[gru4rec, ease]"))
+    models = all_models(load_benchmark(path))
+    assert models[:2] == ("gru4rec", "ease") and set(models) == {"gru4rec", *BASELINES} and len(set(models)) == len(models)
+    path.write_text(TEXT + "baselines: none\n")
+    assert all_models(load_benchmark(path)) == ("gru4rec",)
+
+
+def test_preflight_tells_everything_that_is_wrong_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "search_spaces" / "gru4rec.yaml").write_text("model: gru4rec\nmax_epochs: 0\n")
+    path = tmp_path / "b.yaml"
+    path.write_text(TEXT.replace("bazaar", "ml-100k"))
+    with pytest.raises(ConfigError) as caught:
+        preflight(load_benchmark(path), Workspace(tmp_path / "ws"), ["ese"])
+    text = str(caught.value)
+    assert "not prepared" in text and "benchbed prepare ml-100k" in text
+    assert "did you mean 'ease'" in text
+    assert "max_epochs" in text
+
+
+def test_a_simulated_dataset_needs_no_preparation_by_hand(tmp_path):
+    path = tmp_path / "b.yaml"
+    path.write_text(TEXT)
+    checked = preflight(load_benchmark(path), Workspace(tmp_path / "ws"), ["ease"])
+    assert checked.chosen == ("ease",) and set(checked.spaces) == set(checked.models)
+
+
+def test_a_models_needs_are_asked_of_the_card(tmp_path, monkeypatch):
+    from benchbed.models.ease import EASE
+
+    path = tmp_path / "b.yaml"
+    path.write_text(TEXT)
+    workspace = Workspace(tmp_path / "ws")
+    monkeypatch.setattr(EASE, "needs", frozenset({"item_features", "graph"}))
+    preflight(load_benchmark(path), workspace)
+    bare = tmp_path / "bare.yaml"
+    bare.write_text(
+        "name: bare\nsimulate: {name: bazaar, seed: 7, users: 60, items: 100, events: 1500}\n"
+        "tables:\n  interactions:\n    reader: csv\n    files: [interactions.csv]\n"
+        "    columns: {user: user, item: item, timestamp: timestamp}\n"
+    )
+    path.write_text(TEXT.replace("bazaar", str(bare)))
+    with pytest.raises(ConfigError, match="ease needs graph") as caught:
+        preflight(load_benchmark(path), workspace)
+    assert "item features" in str(caught.value)
