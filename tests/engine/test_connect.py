@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 
 import pytest
@@ -75,3 +76,50 @@ def test_why_an_attempt_ended_in_rays_words():
     wrapped = RayTaskError("step", "trace", TrialError("out_of_memory", "full", "inner"))
     assert why_it_ended(wrapped) == ("out_of_memory", "full", "inner")
     assert why_it_ended(RayTaskError("step", "trace", ValueError("wrong")))[0] == "error"
+
+
+class FakeTorch:
+    """As much of torch as a device needs."""
+
+    def __init__(self):
+        self.threads, self.fractions = None, []
+        self.cuda = self
+
+    def set_num_threads(self, number):
+        self.threads = number
+
+    def set_per_process_memory_fraction(self, share, device):
+        self.fractions.append((share, device))
+
+    def is_available(self):
+        raise AssertionError("what torch sees says nothing about what was granted")
+
+
+@pytest.mark.parametrize(
+    ("shape", "granted", "device", "fractions"),
+    [
+        (Shape(2, 0), [0, 1], "cpu", []),
+        (Shape(1, 0.25), [3], "cuda:0", [(0.25, 0)]),
+        (Shape(1, 2), [0, 1], "cuda:0", [(1.0, 0)]),
+    ],
+)
+def test_the_device_is_what_was_granted(monkeypatch, shape, granted, device, fractions):
+    import ray
+
+    from benchbed.engine.trainable import granted_device
+
+    torch = FakeTorch()
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setattr(ray, "get_gpu_ids", lambda: granted)
+    assert granted_device(shape) == device
+    assert torch.fractions == fractions and torch.threads == int(shape.cpu)
+
+
+def test_a_gpu_that_was_not_granted_is_an_error(monkeypatch):
+    import ray
+
+    from benchbed.engine.trainable import granted_device
+
+    monkeypatch.setattr(ray, "get_gpu_ids", list)
+    with pytest.raises(RuntimeError, match="granted none"):
+        granted_device(Shape(1, 1))
