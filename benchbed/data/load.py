@@ -23,6 +23,7 @@ from benchbed.data.cases import (
 )
 from benchbed.data.dataset import Features, Graph, IntArray, Ragged, Sequences, TrainingData
 from benchbed.data.split.make import PreparedSplit
+from benchbed.errors import DataError
 
 
 def load_training_data(split_folder: Path, protocol: CaseRules) -> TrainingData:
@@ -56,6 +57,32 @@ def case_counts(split_folder: Path, protocol: CaseRules) -> dict[str, CaseCounts
     """What became of the validation and test cases under a protocol; counted when the split was made, the vault stays shut."""
     cases = PreparedSplit.open(split_folder).audit["cases"]
     return {part: CaseCounts(**cases[part][rules_key(protocol)]) for part in ("valid", "test")}
+
+
+def check_cases(split: PreparedSplit, protocol: CaseRules) -> None:
+    """Refuse a split that leaves nothing to validate or nothing to test.
+
+    Raises
+    ------
+    DataError
+        Saying which part is empty, and how many cases went by which rule.
+    """
+    for part, counts in case_counts(split.folder, protocol).items():
+        if counts.cases == 0:
+            name = "validation" if part == "valid" else "test"
+            went = [
+                f"{number} had only targets {which}"
+                for number, which in (
+                    (counts.cases_without_unseen_targets, "that their history holds"),
+                    (counts.cases_without_known_targets, "outside the candidates"),
+                )
+                if number
+            ]
+            why = f": {' and '.join(went)}" if went else ""
+            raise DataError(
+                f"The split {split.split_id} of '{split.manifest['dataset']}' leaves no {name} case{why}.",
+                advice="Take other `split` settings (more users in that part), other `evaluation` rules, or a larger log.",
+            )
 
 
 def _sequences(path: Path, index: IntArray) -> Sequences:

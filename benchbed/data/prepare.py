@@ -287,14 +287,19 @@ def _put_in_place(building: Path, folder: Path) -> None:
 
 
 def _keep_openings(old: Path, new: Path) -> None:
-    known = json.loads((old / "manifest.json").read_text(encoding="utf-8")) if (old / "manifest.json").is_file() else {}
-    label = str(known.get("fingerprint", "unknown"))[:12]
-    for log in sorted(old.glob("splits/*/vault/openings.jsonl")):
-        target = new / "retired" / label / log.parts[-3] / "openings.jsonl"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(log, target)
     if (old / "retired").is_dir():
         shutil.copytree(old / "retired", new / "retired", dirs_exist_ok=True)
+    known = json.loads((old / "manifest.json").read_text(encoding="utf-8")) if (old / "manifest.json").is_file() else {}
+    for log in sorted(old.glob("splits/*/vault/openings.jsonl")):
+        target = retired_openings(new, str(known.get("fingerprint", "unknown")), log.parts[-3])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # A log that is there already is older, and the split began with it: see retired_openings.
+        shutil.copy2(log, target)
+
+
+def retired_openings(folder: Path, fingerprint: str, split_id: str) -> Path:
+    """Where the openings of a split lie whose dataset was replaced. Made again from the same data, the split takes them back."""
+    return folder / "retired" / fingerprint[:12] / split_id / "openings.jsonl"
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchbed.data.load import load_training_data
+from benchbed.data.load import check_cases, load_training_data
 from benchbed.data.prepare import prepare
 from benchbed.data.split.make import split_dataset
 from benchbed.data.vault import read_openings
@@ -204,6 +204,8 @@ def run_sweep(
 def _prepare(benchmark: Benchmark, checked: Checked, workspace: Workspace) -> Material:
     prepared = prepare(checked.card, workspace)
     splits = {seed: split_dataset(prepared, benchmark.split, seed) for seed in benchmark.split.seeds}
+    for split in splits.values():
+        check_cases(split, benchmark.evaluation)
     return Material(benchmark, checked, prepared, splits)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from benchbed.data.cases import Rules, read_raw_cases
 from benchbed.data.fingerprints import protocol_fingerprint
-from benchbed.data.load import case_counts, load_training_data
+from benchbed.data.load import case_counts, check_cases, load_training_data
 from benchbed.data.split.make import split_dataset
 from benchbed.data.split.spec import SplitSpec
 from benchbed.data.vault import open_vault
@@ -156,3 +156,13 @@ def test_loading_is_quick(prepared_log):
     start = time.process_time()
     load_training_data(split.folder, Protocol(seen_items="exclude"))
     assert time.process_time() - start < 0.6  # measured: 0.03 s
+
+
+def test_a_split_without_cases_is_refused_and_says_why(prepared_log):
+    few = prepared_log([(f"u{user}", f"i{(user + at) % 7}", at) for user in range(8) for at in range(5)])
+    with pytest.raises(DataError, match=r"no validation case\.\n"):
+        check_cases(split_dataset(few, SplitSpec(kind="user_disjoint"), 0), Rules("exclude"))
+    again = split_dataset(prepared_log([(user, "only", at) for user in "abcd" for at in range(4)]), LEAVE_ONE_OUT, 0)
+    with pytest.raises(DataError, match="no validation case: 4 had only targets that their history holds"):
+        check_cases(again, Rules("exclude"))
+    check_cases(again, Rules("keep"))

@@ -8,11 +8,13 @@ import pytest
 
 from benchbed.data import vault
 from benchbed.data.cases import Rules
+from benchbed.data.prepare import prepare
 from benchbed.data.split.make import split_dataset
 from benchbed.data.split.spec import SplitSpec
 from benchbed.data.vault import open_vault, read_openings
 from benchbed.errors import DataError
 
+from .conftest import make_card
 from .test_prepare import random_log
 
 RULES = Rules("exclude")
@@ -85,3 +87,14 @@ def test_unopened_and_absent_vaults(split_folder, tmp_path):
     assert read_openings(split_folder) == []
     with pytest.raises(DataError, match="No test cases"):
         opened(tmp_path)
+
+
+def test_a_rebuild_of_the_same_data_forgets_no_opening(raw, workspace):
+    (raw / "log.tsv").write_text("".join("\t".join(map(str, row)) + "\n" for row in random_log(0)))
+    for seed, limit in enumerate((0.01, 0.02, 0.03)):  # another limit prepares again, and gives the same rows
+        prepared = prepare(make_card(max_rejected=limit), workspace, raw)
+        folder = split_dataset(prepared, SplitSpec(kind="leave_one_out"), 0).folder
+        opened(folder, seed=seed)
+    assert [entry["seed"] for entry in read_openings(folder)] == [0, 1, 2]
+    opened(folder, seed=0)
+    assert read_openings(folder)[-1]["repeated"]

@@ -12,7 +12,7 @@ from benchbed.data.audit import audit_split
 from benchbed.data.cases import count_all_options
 from benchbed.data.database import database, one_row
 from benchbed.data.fingerprints import content_hash, split_fingerprint
-from benchbed.data.prepare import Prepared, exclusive, write_json
+from benchbed.data.prepare import Prepared, exclusive, retired_openings, write_json
 from benchbed.data.split.base import Split, make_vocabulary, order_events, view
 from benchbed.data.split.leave_one_out import LeaveOneOut
 from benchbed.data.split.spec import SplitSpec
@@ -132,6 +132,9 @@ def _make(prepared: Prepared, spec: SplitSpec, seed: int, folder: Path) -> Prepa
     }
     write_json(building / "audit.json", audit | {"counts": counts, "cases": count_all_options(building, files[1], files[3])})
     write_json(building / "manifest.json", manifest)
+    earlier = retired_openings(prepared.folder, prepared.fingerprint, folder.name)
+    if earlier.is_file():
+        shutil.copy2(earlier, vault / "openings.jsonl")
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
     return PreparedSplit.open(folder)
