@@ -85,6 +85,8 @@ class LiveTrials:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
+        if not self.counts:
+            return Table(title=f"{self.title}  {self._clock()}  reading the data, starting Ray", title_justify="left", box=None)
         table = Table(
             title=f"{self.title}  {self._clock()}", title_justify="left", box=None, pad_edge=False, header_style="bold"
         )
@@ -93,7 +95,7 @@ class LiveTrials:
             table.add_column(column, justify=justify)  # type: ignore[arg-type]  # rich wants the literal type
         for counts in self.counts.values():
             busy = [
-                f"{label.split()[-1]} epoch {epoch}" + ("" if best is None else f" {best:.4f}")
+                f"{label.split()[-1]} " + ("starts" if best is None else f"epoch {epoch} {best:.4f}")
                 for key, (label, epoch, best) in self.running.items()
                 if key.rpartition("/")[0] == counts.study
             ]

@@ -47,5 +47,5 @@ def run(
     loaded = load_benchmark(benchmark)
     with LiveTrials(loaded.name, loaded.evaluation.select_by) as observer:
         outcome = run_sweep(loaded, workspace, models=models, trials=trials, address=address, observer=observer)
-    print(outcome.summary)
+    print(outcome.summary(benchmark))
     return outcome

@@ -70,17 +70,17 @@ class SweepOutcome:
             return 3
         return 1 if self.failed_trials or self.untested else 0
 
-    @property
-    def summary(self) -> str:
-        """What happened, for people."""
+    def summary(self, called: str = "") -> str:
+        """What happened, for people; ``called`` is what the user called the benchmark (a path, perhaps)."""
+        name = called or self.benchmark
         spent, budget = (sum(getattr(count, name) for count in self.counts) for name in ("spent", "budget"))
         lines = []
         if self.interrupted:
-            lines.append(f"Stopped at {spent} of {budget} trials. The same command continues: benchbed sweep {self.benchmark}")
+            lines.append(f"Stopped at {spent} of {budget} trials. The same command continues: benchbed sweep {name}")
         else:
             pruned = sum(count.pruned for count in self.counts)
             lines.append(f"Finished: {spent} trials, {pruned} of them pruned, {self.failed_trials} failed.")
-            lines.append(f"The leaderboard: benchbed report {self.benchmark}")
+            lines.append(f"The leaderboard: benchbed report {name}")
         if self.untested:
             lines.append(f"Without a test result: {', '.join(self.untested)}. Why: error.txt in the folders of their trials.")
         if self.unsent:

@@ -72,7 +72,7 @@ def drive(workspace: Path, trials: int | None = None) -> int:
         except BenchbedError as error:
             print(error)
             return error.exit_code
-        print(outcome.summary)
+        print(outcome.summary())
         return outcome.exit_code
 
 
