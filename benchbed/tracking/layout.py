@@ -7,7 +7,8 @@ trial run    one per search trial, child of its model run; metrics ``valid_ndcg_
 final run    one per final seed, child of its model run; in addition ``test_ndcg_at_20`` and ``cases/*.parquet``
 ===========  ===============================================================================================
 
-Every run carries ``benchbed.key``, by which it is found again.
+Every run carries ``benchbed.key``, by which it is found again, and ``benchbed.record``, the mark of the outbox that told of it:
+workspaces may share a store, and trials of the same question have the same keys.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ between sends records twice: whoever sends them must be idempotent.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import time
@@ -94,6 +95,17 @@ class Outbox:
             folder.mkdir(parents=True, exist_ok=True)
             _cut_torn_tail(self.path)
         self._last = max((record.number for record in self.read()), default=0)
+        self._identity = ""
+
+    @property
+    def identity(self) -> str:
+        """A mark of this log, made from its first record; empty while it has none. Another workspace's log has another one."""
+        if not self._identity and self.path.exists():
+            with self.path.open("rb") as log:
+                first = log.readline()
+            if first.endswith(b"\n"):
+                self._identity = hashlib.sha256(first).hexdigest()[:16]
+        return self._identity
 
     @property
     def size(self) -> int:

@@ -201,7 +201,7 @@ def read_sweep(uri: str, benchmark_name: str, sweep: str | None = None) -> Sweep
     newest = max(mine, key=_told)
     facts = _artifact(client, newest, "sweep.json")
     notes = _artifact(client, newest, "notes.json", missing={})
-    runs = _runs_of(client, experiment, chosen, facts, notes)
+    runs = _runs_of(client, experiment, newest, facts, notes)
     with ThreadPoolExecutor(8 if "://" in uri and uri.startswith("http") else 1) as readers:
         records = list(readers.map(lambda run: _record(client, run, facts), runs))
     records.sort(key=lambda run: (run.study, run.number))
@@ -276,8 +276,8 @@ def _by_age(parents: Iterable[Run]) -> list[str]:
     return sorted(told, key=lambda sweep: told[sweep])
 
 
-def _runs_of(client: MlflowClient, experiment: str, sweep: str, facts: dict[str, Any], notes: dict[str, Any]) -> list[Run]:
-    """Trials and finals of a sweep, never of another protocol.
+def _runs_of(client: MlflowClient, experiment: str, model_run: Run, facts: dict[str, Any], notes: dict[str, Any]) -> list[Run]:
+    """Trials and finals of the sweep of a model's run: never of another protocol, never of another workspace.
 
     For each stage, model and split one study counts. Where the sweep has told its name, it is that one, whoever began it: an
     earlier sweep may have, under the same identity. Else it is the newest that this sweep has told of: other parameters, or
@@ -286,10 +286,13 @@ def _runs_of(client: MlflowClient, experiment: str, sweep: str, facts: dict[str,
     told = {str(name) for about in facts["models"].values() for name in about.get("studies", ())}
     told |= {str(name) for names in (notes.get("studies") or {}).values() for name in names}
     protocol = str(facts.get("protocol_fingerprint"))
+    sweep, mark = (model_run.data.tags.get(f"benchbed.{name}") for name in ("sweep", "record"))
     runs = [
         run
         for run in pages(client, [experiment], "" if told else f"tags.`benchbed.sweep` = '{sweep}'")
-        if run.data.tags.get("benchbed.kind") in (TRIAL, FINAL) and run.data.tags.get("benchbed.protocol", protocol) == protocol
+        if run.data.tags.get("benchbed.kind") in (TRIAL, FINAL)
+        and run.data.tags.get("benchbed.record") == mark
+        and run.data.tags.get("benchbed.protocol", protocol) == protocol
     ]
     places: dict[tuple[str | None, ...], list[Run]] = {}
     for run in runs:

@@ -40,8 +40,8 @@ _PERMANENT = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST
 class Sender:
     """Tells an MLflow store what stands in an outbox.
 
-    Runs are looked for by their tag before they are created, metrics keep the timestamp of their record, and parameters are
-    written once: so a record may be sent any number of times.
+    Runs are looked for by their tags (key, and mark of the outbox) before they are created, metrics keep the timestamp of their
+    record, and parameters are written once: so a record may be sent any number of times.
 
     Parameters
     ----------
@@ -158,7 +158,9 @@ class Sender:
         from mlflow.entities import ViewType
 
         for run in pages(self._connected(), [experiment], view=ViewType.ALL):
-            if key := run.data.tags.get("benchbed.key"):
+            tags = run.data.tags
+            # Another workspace may have asked the same question of the same store: its trials have the same keys.
+            if (key := tags.get("benchbed.key")) and tags.get("benchbed.record") == self._outbox.identity:
                 self._runs[key] = _Known(run)
 
     def _connected(self) -> MlflowClient:
@@ -261,6 +263,7 @@ class Sender:
         if key in self._runs:
             return self._runs[key], False
         experiment = self._experiments[str(self._facts[record.sweep]["benchmark"]["name"])]
+        tags = {**tags, "benchbed.record": self._outbox.identity}
         run = self._connected().create_run(experiment, start_time=record.at, tags=tags, run_name=name)
         self._runs[key] = _Known(run)
         return self._runs[key], True

@@ -366,6 +366,21 @@ def test_of_two_studies_of_one_model_the_newest_or_the_named_one_counts(store_ho
     assert any(run.model == "ease" for run in record.trials) and any(run.model == "gru4rec" for run in record.finals)
 
 
+def test_two_workspaces_ask_the_same_question_of_one_store(store_home, tmp_path):
+    uri = store_uri(store_home)
+    for name, rate in (("first", 0.1), ("second", 0.2)):
+        home = Workspace.open(tmp_path / name)
+        tracker = Tracker(home.sweep("made-up"), home, uri)
+        tracker.start(MadeUpSweep([Model("ease", trials=1)]).facts())
+        key = Key("search/ease/s42/1f2e3d", 1)
+        tracker.opened(key, {"stage": "search", "model": "ease", "split_seed": 42, "seed": 0, "parameters": {"rate": rate}})
+        tracker.epochs(key, [{"number": 1, "value": rate}])
+        tracker.closed(key, "COMPLETE", {"value": rate})
+        assert tracker.close(60), tracker.trouble
+        (run,) = read_sweep(uri, "made-up").trials
+        assert (run.value, run.parameters, len(run.epochs)) == (rate, {"rate": rate}, 1)
+
+
 def test_what_is_not_there_is_told_with_advice(store_home, tmp_path):
     with pytest.raises(TrackingError, match="no store"):
         read_sweep(store_uri(Workspace.open(tmp_path / "nothing")), "made-up")
