@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchbed.errors import BenchbedError
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -29,10 +31,22 @@ class Workspace:
 
     @classmethod
     def open(cls, option: str | os.PathLike[str] | None = None) -> Workspace:
-        """The workspace named by an option, else by ``BENCHBED_HOME``, else ``./.benchbed``; created when absent."""
+        """The workspace named by an option, else by ``BENCHBED_HOME``, else ``./.benchbed``; created when absent.
+
+        Raises
+        ------
+        BenchbedError
+            It cannot be created.
+        """
         chosen = option or os.environ.get("BENCHBED_HOME") or ".benchbed"
         root = Path(chosen).expanduser().resolve()
-        root.mkdir(parents=True, exist_ok=True)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BenchbedError(
+                f"The workspace {root} cannot be made: {error.strerror or error}.",
+                advice="Name another folder: --workspace DIR, or the variable BENCHBED_HOME.",
+            ) from None
         return cls(root)
 
     @property

@@ -11,6 +11,9 @@ from benchbed import __version__
 from benchbed.cli import demo, listing, prepare, report, status, sweep, ui, validate
 from benchbed.errors import BenchbedError, Interrupted
 
+_CTRL_C = 130
+"""How typer ends on Ctrl-C."""
+
 app = typer.Typer(
     name="benchbed",
     help="Honest benchmarking of recommender systems: a benchmark file goes in, a leaderboard that can be trusted comes out.",
@@ -49,7 +52,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         try:
             app(arguments, standalone_mode=True)
-        except KeyboardInterrupt:
+        except SystemExit as ended:
+            if ended.code != _CTRL_C:
+                raise
             raise Interrupted("Interrupted.", advice="The same command continues.") from None
     except BenchbedError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -24,4 +24,8 @@ def ui(
     uri = store_uri(Workspace.open(workspace))
     print(f"MLflow UI on http://{host}:{port} over {uri}")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
-    raise typer.Exit(subprocess.call(command))
+    try:
+        code = subprocess.call(command)
+    except KeyboardInterrupt:
+        code = 0
+    raise typer.Exit(code)

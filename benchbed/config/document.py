@@ -79,6 +79,8 @@ def read_document(path: Path, text: str | None = None) -> Document:
             raise ConfigError([Problem("this file does not exist", file=source)]) from None
         except IsADirectoryError:
             raise ConfigError([Problem("this is a folder, not a YAML file", file=source)]) from None
+        except OSError as error:
+            raise ConfigError([Problem(f"this file cannot be read: {error.strerror or error}", file=source)]) from None
         except UnicodeDecodeError as error:
             raise ConfigError([Problem(f"this file is not UTF-8 text (byte {error.start})", file=source)]) from None
     try:
@@ -99,6 +101,10 @@ def read_document(path: Path, text: str | None = None) -> Document:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
         raise ConfigError([Problem(f"this is not valid YAML: {error.problem}", source, line, column)]) from None
+    except RecursionError:
+        raise ConfigError([Problem("this is not usable YAML: a value holds itself, or stands too deep", source)]) from None
+    except ValueError as error:  # a tag such as !!int before what is none
+        raise ConfigError([Problem(f"this is not valid YAML: {error}", source)]) from None
     except yaml.YAMLError as error:
         raise ConfigError([Problem(f"this is not valid YAML: {error}", source)]) from None
     finally:

@@ -298,7 +298,7 @@ def _keep_openings(old: Path, new: Path) -> None:
 
 
 def retired_openings(folder: Path, fingerprint: str, split_id: str) -> Path:
-    """Where the openings of a split lie whose dataset was replaced. Made again from the same data, the split takes them back."""
+    """Openings of a split whose dataset was replaced. Made again from the same data, the split takes them back."""
     return folder / "retired" / fingerprint[:12] / split_id / "openings.jsonl"
 
 

@@ -64,6 +64,8 @@ def preflight(benchmark: Benchmark, workspace: Workspace, chosen: list[str] | No
         if not prepared and card.simulate is None:
             problems.append(Problem(f"the dataset '{card.name}' is not prepared in {workspace.root}", key="dataset"))
             advice.append(f"Run: benchbed prepare {benchmark.dataset} --raw DIR")
+    if chosen is not None and not chosen:
+        problems.append(Problem(f"--models names no model (there are: {', '.join(models)})"))
     for name in chosen or ():
         if name not in models:
             listed = ", ".join(models)

@@ -127,3 +127,29 @@ def test_the_workspace_is_where_the_option_or_the_variable_says(tmp_path: Path) 
     for name in ("one", "two"):
         assert (tmp_path / name / "data/mine/manifest.json").exists()
     assert not (tmp_path / ".benchbed").exists()
+
+
+def test_a_list_of_models_without_a_model_is_refused(tmp_path: Path) -> None:
+    said = benchbed("sweep", "demo", "--models", " , ", cwd=tmp_path)
+    assert said.returncode == 2
+    assert "--models names no model" in said.stderr
+
+
+def test_a_workspace_that_is_a_file_is_the_users_mistake(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = benchbed("prepare", "bazaar", "--workspace", "file", cwd=tmp_path)
+    assert said.returncode == 2
+    assert "cannot be made" in said.stderr and "Traceback" not in said.stderr
+
+
+def test_ctrl_c_ends_any_command_with_exit_code_three(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, time\n"
+        "import benchbed.data.prepare as module\n"
+        "from benchbed.cli import main\n"
+        "module.prepare = lambda *given: (os.kill(os.getpid(), signal.SIGINT), time.sleep(20))\n"
+        "main(['prepare', 'bazaar'])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert said.returncode == 3
+    assert "The same command continues." in said.stderr

@@ -93,6 +93,18 @@ def test_absent_files_folders_and_other_encodings_are_the_users_mistakes(tmp_pat
         read_document(latin)
 
 
+@pytest.mark.parametrize("text", ["a: &a [*a]\n", "a: !!int abc\n", "a: !!float abc\n"])
+def test_values_that_cannot_be_made_are_the_users_mistakes(tmp_path, text):
+    with pytest.raises(ConfigError, match="YAML"):
+        read(tmp_path, text)
+
+
+def test_a_path_through_a_file_is_the_users_mistake(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: 1\n")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_document(tmp_path / "a.yaml" / "b.yaml")
+
+
 def test_the_top_must_be_a_mapping_and_an_empty_file_is_an_empty_one(tmp_path):
     with pytest.raises(ConfigError, match="mapping"):
         read(tmp_path, "- a\n")
