@@ -137,3 +137,31 @@ def test_a_storage_that_fails_stops_the_run_and_loses_nothing(ray_cluster, tmp_p
         run(tmp_path, plans, recorder)
     ledger, _, done = run(tmp_path, plans, recorder)
     assert done and states(ledger)[1] == ["COMPLETE"] * 3
+
+
+def test_a_breakdown_of_tune_costs_an_attempt_and_nothing_else(ray_cluster, tmp_path, monkeypatch):
+    from benchbed.engine import run as module
+
+    real, calls = module._fit, []
+
+    def breaks_down_once(bridge, work, scratch):
+        calls.append(bridge.ledger.in_flight)
+        if len(calls) == 1:
+            bridge.suggest("token")
+            raise KeyError("an idle actor died")
+        real(bridge, work, scratch)
+
+    monkeypatch.setattr(module, "_fit", breaks_down_once)
+    ledger, recorder, done = run(tmp_path, [behaving("", 1, trials=2)])
+    assert done and calls == [0, 0] and states(ledger)[1] == ["COMPLETE"] * 2
+    assert [trial.user_attrs["attempts"] for trial in ledger.studies[0].trials] == [2, 1]
+    assert len(recorder.runs) == 2
+
+
+def test_a_tune_that_never_gets_anywhere_ends_the_sweep(ray_cluster, tmp_path, monkeypatch):
+    from benchbed.engine import run as module
+    from benchbed.errors import SweepError
+
+    monkeypatch.setattr(module, "_fit", lambda bridge, work, scratch: bridge.suggest("token"))
+    with pytest.raises(SweepError, match="without finishing a trial"):
+        run(tmp_path, [behaving("", 1)])
