@@ -19,6 +19,10 @@ BLOCK_NUMBERS = 2**22
 """Scores in one block on a processor; a GPU takes 16 times as many."""
 
 
+class NanScores(ModelError):
+    """A model gave scores that are no numbers."""
+
+
 class Scorer(TypingProtocol):
     """What ranking asks of a model."""
 
@@ -86,8 +90,10 @@ class Evaluator:
 
         Raises
         ------
+        NanScores
+            A score is NaN.
         ModelError
-            A score is NaN, or the scores have the wrong shape.
+            The scores have the wrong shape.
         """
         size = BLOCK_NUMBERS * (16 if self.device.type == "cuda" else 1)
         step = max(1, size // (self.n_items + 1))
@@ -126,7 +132,7 @@ class Evaluator:
             raise ModelError(f"{model.name} gave scores of shape {tuple(given.shape)}, not {(len(block), self.n_items + 1)}.")
         scores = given.to(self.device, torch.float32)
         if bool(scores[:, 1:].isnan().any()):
-            raise ModelError(f"{model.name} gave NaN scores; a ranking of them would mean nothing.")
+            raise NanScores(f"{model.name} gave NaN scores; a ranking of them would mean nothing.")
         limit = torch.finfo(torch.float32).max
         scores = scores.clamp(-limit, limit)  # infinite scores stay distinct from masked ones
         scores[:, 0] = -torch.inf

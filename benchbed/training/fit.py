@@ -13,8 +13,8 @@ import torch
 from benchbed.config import fingerprint
 from benchbed.data.dataset import Cases, TrainingData
 from benchbed.errors import ModelError
-from benchbed.evaluation.protocol import Protocol
-from benchbed.evaluation.ranking import Evaluator
+from benchbed.evaluation.protocol import Protocol, parse_column
+from benchbed.evaluation.ranking import Evaluator, NanScores
 from benchbed.models.base import Recommender
 from benchbed.models.registry import model_class
 from benchbed.training.checkpoint import read_best, read_checkpoint, write_best, write_checkpoint
@@ -184,7 +184,7 @@ class Fit:
             loss = self._train(started)
             self._synchronise()
             trained = time.perf_counter()
-            metrics = self._validate() if math.isfinite(loss) else dict.fromkeys(self.protocol.columns, math.nan)
+            metrics = self._validate(loss)
             self._save_random_state()
         ended = time.perf_counter()
         epoch = Epoch(
@@ -204,7 +204,7 @@ class Fit:
         return epoch
 
     def test(self, cases: Cases, top: int = 100) -> TestResult:
-        """Rank the given cases with the weights of the best epoch.
+        """Rank the given cases with the weights of the best epoch, and keep the first ``top`` items of every list or more.
 
         Raises
         ------
@@ -220,7 +220,8 @@ class Fit:
             self._fit_once()
         self.model.eval()
         evaluator = Evaluator(cases, self.data.n_items, self.protocol, self.device)
-        ranked = evaluator.rank(self.model, top=top)
+        # Coverage is counted up to the cutoff that decides.
+        ranked = evaluator.rank(self.model, top=max(top, parse_column(self.protocol.select_by)[1]))
         return make_result(cases, ranked, self.protocol, self.data, seconds=time.perf_counter() - started)
 
     def _train(self, started: float) -> float:
@@ -248,9 +249,18 @@ class Fit:
             self.model.fit()
             self._fitted = True
 
-    def _validate(self) -> dict[str, float]:
+    def _validate(self, loss: float) -> dict[str, float]:
+        """Metrics of the protocol; all NaN where training diverged, be it in the last update, which no loss has seen."""
+        diverged = dict.fromkeys(self.protocol.columns, math.nan)
+        if not math.isfinite(loss):
+            return diverged
         self.model.eval()
-        return self._evaluator.evaluate(self.model)
+        try:
+            return self._evaluator.evaluate(self.model)
+        except NanScores:
+            if not self._optimizers:
+                raise
+            return diverged
 
     def _why_finished(self) -> str | None:
         newest, best, spec = self.history[-1], self.best, self.spec

@@ -132,6 +132,28 @@ def test_divergence_is_reported_as_nan(ring: TrainingData, tmp_path: Path, monke
         fit.step()
 
 
+def test_a_last_update_that_diverges_ends_the_run_and_not_the_trial(
+    ring: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = Fit(spec(), ring, folder=tmp_path)
+    fit.step()
+    expected = fit.test(ring.valid).metrics
+    healthy = GRU4Rec.user_vectors
+    monkeypatch.setattr(GRU4Rec, "user_vectors", lambda self, histories: healthy(self, histories) * math.nan)
+    epoch = fit.step()
+    assert math.isfinite(epoch.loss) and math.isnan(epoch.value) and fit.finished == "nan"
+    monkeypatch.undo()
+    assert fit.test(ring.valid).metrics == expected
+
+
+def test_coverage_is_that_of_the_deciding_cutoff(make_ring: Callable[..., TrainingData], tmp_path: Path) -> None:
+    data = make_ring(items=180)
+    protocol = Protocol(cutoffs=(180,), select_by="ndcg@180", seen_items="keep").model_dump(mode="json")
+    fit = Fit(spec(model="popularity", parameters={}, protocol=protocol), data, folder=tmp_path)
+    fit.step()
+    assert fit.test(data.valid).facts["coverage"] == 1
+
+
 def test_a_folder_of_another_run_is_refused(ring: TrainingData, make_ring: Callable[..., TrainingData], tmp_path: Path) -> None:
     Fit(spec(), ring, folder=tmp_path).step()
     for other, data in ((spec(seed=9), ring), (spec(), make_ring(seed=1))):
