@@ -176,8 +176,15 @@ def _or_low(value: float | None) -> float:
     return -math.inf if value is None or math.isnan(value) else value
 
 
+def _closed_form(record: SweepRecord, model: str) -> bool:
+    return bool(record.facts["models"][model].get("trained_by") == "counting")
+
+
 def _finals(record: SweepRecord, model: str) -> list[RunRecord]:
-    runs = [run for run in record.finals if run.model == model]
+    """Final runs of a model with the seeds of the benchmark file; a study may hold others from before these were changed."""
+    seeds = record.benchmark["final"]["seeds"]
+    asked = set(seeds[:1] if _closed_form(record, model) else seeds)
+    runs = [run for run in record.finals if run.model == model and run.seed in asked]
     return sorted(runs, key=lambda run: (run.split_seed or 0, run.seed or 0))
 
 
@@ -193,8 +200,7 @@ def _test_row(record: SweepRecord, model: str, read_cases: ReadCases) -> Row | N
         if frames:
             users, values = _aligned(frames, column)
             samples[split] = Sample(users, values)
-    about = record.facts["models"][model]
-    return Row(model, samples, random=about.get("trained_by") != "counting") if samples else None
+    return Row(model, samples, random=not _closed_form(record, model)) if samples else None
 
 
 def _aligned(frames: Sequence[pd.DataFrame], column: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -215,7 +221,7 @@ def _variant(finals: list[RunRecord], about: dict[str, Any]) -> str:
 
 def _row(record: SweepRecord, model: str, comparison: Comparison | None, best_baseline: str | None) -> LeaderboardRow:
     about = record.facts["models"][model]
-    closed_form = about.get("trained_by") == "counting"
+    closed_form = _closed_form(record, model)
     trials = [run for run in record.trials if run.model == model]
     finals = _finals(record, model)
     ended = [run for run in finals if run.state != "RUNNING"]
@@ -339,9 +345,15 @@ def _marks(
 def _not_converged(
     record: SweepRecord, row: LeaderboardRow, best: dict[int | None, RunRecord], done: Sequence[RunRecord]
 ) -> str | None:
-    """A best epoch in the last tenth of the cap: training was cut, not finished."""
+    """A best epoch in the last tenth of the cap, of epochs or of seconds: training was cut, not finished."""
     if row.closed_form:
         return None
+    if any(
+        run.closed.get("finished") == "seconds"
+        and float(run.closed.get("best_epoch") or 0) > 0.9 * float(run.closed.get("epochs") or len(run.epochs))
+        for run in best.values()
+    ):
+        return "The best trial of the search was still improving when its seconds were spent."
     cap = record.facts["models"][row.model].get("max_epochs")
     late = [run for run in best.values() if cap and float(run.closed.get("best_epoch") or 0) > 0.9 * float(cap)]
     if late:
@@ -359,6 +371,13 @@ def _reservations(record: SweepRecord) -> list[str]:
     found = []
     if not record.finished:
         found.append("This sweep is not finished: rows may be missing, and everything here may still change.")
+    over = []
+    for name in record.facts["models"]:
+        budget = _budget(record, name, [run for run in record.trials if run.model == name])
+        if (spent := budget.complete + budget.pruned + budget.failed) > budget.declared:
+            over.append(f"{name} {spent} of {budget.declared}")
+    if over:
+        found.append(f"Some searches had more trials than are declared for all: {', '.join(over)}.")
     trials = int(record.benchmark["search"]["trials"])
     seeds = len(record.benchmark["final"]["seeds"])
     few = [

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from made_up_sweep import COLUMNS, MadeUpSweep, Model, five_models, home_with_store
 
@@ -38,8 +39,6 @@ def in_memory(models, **changes):
     """A leaderboard without a store: the calls of a made-up sweep, turned into records directly."""
     import tempfile
     from pathlib import Path
-
-    import pandas as pd
 
     sweep = MadeUpSweep(models, **changes)
     runs, notes, frames = {}, {}, {}
@@ -197,6 +196,40 @@ def test_little_evidence_is_called_so():
     assert "Not evidence" in in_memory([Model("a", trials=2)], seeds=(1, 2)).reservations[0]
     assert in_memory([Model("a", trials=2)], declared_trials=10).reservations == ()
     assert "not finished" in in_memory([Model("a", trials=2)], finished=False).reservations[0]
+
+
+def changed(board, change):
+    """The leaderboard of a record in which every run went through ``change``, with made-up values per case."""
+    record = replace(
+        board.record, trials=tuple(map(change, board.record.trials)), finals=tuple(map(change, board.record.finals))
+    )
+    return make_leaderboard(record, lambda run, columns: pd.DataFrame({columns[0]: range(30), columns[1]: 0.1}))
+
+
+def test_more_trials_than_declared_are_said_aloud():
+    board = in_memory([Model("a", trials=12), Model("b", trials=12)])
+    board.record.facts["models"]["a"]["declared_trials"] = 10
+    said = changed(board, lambda run: run).reservations
+    assert said == ("Some searches had more trials than are declared for all: a 12 of 10.",)
+
+
+def test_only_the_seeds_of_the_file_count():
+    board = in_memory([Model("a"), Model("b", counting=True, baseline=True)], seeds=(1, 2, 3, 4))
+    board.record.benchmark["final"]["seeds"] = [3, 4]
+    fewer = changed(board, lambda run: run)
+    assert len(row_of(fewer, "a").metrics["ndcg@20"].values) == 2
+    assert row_of(fewer, "a").seeds["ended"] == row_of(fewer, "a").seeds["planned"] == 2
+    assert row_of(fewer, "b").seeds["ended"] == 0
+
+
+def test_a_search_that_its_cap_of_seconds_has_cut_is_not_converged():
+    def cut(run, best_epoch):
+        return replace(run, closed={**run.closed, "finished": "seconds", "best_epoch": best_epoch, "epochs": 5})
+
+    board = in_memory([Model("a")])
+    assert "not converged" not in marks(board, "a")
+    assert "not converged" in marks(changed(board, lambda run: cut(run, 5) if run.stage == "search" else run), "a")
+    assert "not converged" not in marks(changed(board, lambda run: cut(run, 3) if run.stage == "search" else run), "a")
 
 
 def test_a_leaderboard_never_mixes_two_protocols(store_home, tmp_path):
