@@ -63,6 +63,13 @@ class Shares(Schema):
     cpu: float = Field(1, gt=0)
     gpu: float = Field(0, ge=0)
 
+    @field_validator("gpu")
+    @classmethod
+    def _whole(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError("a trial gets a share of one GPU (up to 1), or several whole ones")
+        return value
+
 
 class Benchmark(Schema):
     """A benchmark file.

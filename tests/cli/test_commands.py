@@ -153,3 +153,17 @@ def test_ctrl_c_ends_any_command_with_exit_code_three(tmp_path: Path) -> None:
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert said.returncode == 3
     assert "The same command continues." in said.stderr
+
+
+def test_a_share_of_several_gpus_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").write_text(
+        "name: mine\n"
+        "dataset: bazaar\n"
+        "split: {kind: leave_one_out}\n"
+        "evaluation: {seen_items: exclude}\n"
+        "models: [ease]\n"
+        "resources: {cpu: 1, gpu: 1.5}\n"
+    )
+    said = benchbed("validate", "b.yaml", cwd=tmp_path)
+    assert said.returncode == 2
+    assert "b.yaml:6:21: resources.gpu: a trial gets a share of one GPU" in said.stderr
