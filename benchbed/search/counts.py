@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
-from benchbed.search.studies import best_trial
+from benchbed.search.studies import best_trial, seed_of
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Where one study stands. ``budget`` is what its plan asks for, ``running`` counts started trials that are not over."""
+    """Where one study stands. ``budget`` is what its plan asks for, ``running`` counts started trials that are not over.
+
+    A study of final runs may hold seeds of an earlier benchmark file; with ``seeds`` only these are counted.
+    """
 
     study: str
     stage: str
     model: str
     split_seed: int
     budget: int
+    seeds: tuple[int, ...] | None = None
     complete: int = 0
     pruned: int = 0
     failed: int = 0
@@ -34,9 +38,11 @@ class Counts:
         return self.complete + self.pruned + self.failed
 
 
-def count(study: optuna.Study, stage: str, model: str, split_seed: int, budget: int) -> Counts:
+def count(
+    study: optuna.Study, stage: str, model: str, split_seed: int, budget: int, seeds: Sequence[int] | None = None
+) -> Counts:
     """Where an Optuna study stands."""
-    trials = study.get_trials(deepcopy=False)
+    trials = [trial for trial in study.get_trials(deepcopy=False) if seeds is None or seed_of(trial) in seeds]
     states = [trial.state for trial in trials]
     best = best_trial(trials)
     return Counts(
@@ -45,6 +51,7 @@ def count(study: optuna.Study, stage: str, model: str, split_seed: int, budget: 
         model=model,
         split_seed=split_seed,
         budget=budget,
+        seeds=None if seeds is None else tuple(seeds),
         complete=states.count(TrialState.COMPLETE),
         pruned=states.count(TrialState.PRUNED),
         failed=states.count(TrialState.FAIL),
@@ -60,6 +67,6 @@ def read_counts(storage: optuna.storages.BaseStorage, told: Iterable[dict[str, A
     for one in told:
         if one["study"] in there:
             study = optuna.load_study(study_name=one["study"], storage=storage)
-            yield count(study, one["stage"], one["model"], one["split_seed"], one["budget"])
+            yield count(study, one["stage"], one["model"], one["split_seed"], one["budget"], one.get("seeds"))
         else:
             yield Counts(**one)

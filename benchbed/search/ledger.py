@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import TrialState
 
 from benchbed.search.counts import Counts, count
-from benchbed.search.plans import Assignment, Plan, Shape
+from benchbed.search.plans import Assignment, FinalPlan, Plan, Shape
 from benchbed.search.recorder import Recorder, RunKey
 from benchbed.search.storage import persist
 from benchbed.search.studies import SearchStudy, Study, make_study
@@ -276,7 +276,9 @@ class Ledger:
 
     def counts(self, study: Study) -> Counts:
         """Where one study stands."""
-        return count(study.optuna, study.plan.stage, study.plan.model, study.plan.split_seed, study.plan.budget)
+        plan = study.plan
+        seeds = plan.seeds if isinstance(plan, FinalPlan) else None
+        return count(study.optuna, plan.stage, plan.model, plan.split_seed, plan.budget, seeds)
 
     def best_numbers(self) -> dict[str, int]:
         """Study name -> number of its best trial, of the searches that have one."""

@@ -265,7 +265,7 @@ class FinalStudy(Study):
         )
 
     def _missing(self) -> list[int]:
-        made = {_seed_of(trial) for trial in self.trials}
+        made = {seed_of(trial) for trial in self.trials}
         return [seed for seed in self.plan.seeds if seed not in made]
 
     def _with_seed(self, trial: optuna.Trial) -> optuna.Trial:
@@ -281,7 +281,8 @@ def make_study(plan: Plan, storage: optuna.storages.BaseStorage) -> Study:
     return FinalStudy(plan, storage)
 
 
-def _seed_of(trial: FrozenTrial) -> int | None:
+def seed_of(trial: FrozenTrial) -> int | None:
+    """The training seed of a final run, also before it is drawn."""
     seed: int | None = trial.params.get("seed", trial.system_attrs.get("fixed_params", {}).get("seed"))
     return seed
 

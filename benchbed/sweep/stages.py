@@ -133,7 +133,7 @@ class _Drive:
         self.counts |= {study.name: ledger.counts(study) for study in ledger.studies}
         with replacing(self.folder / "sweep.json") as temporary:
             studies = [
-                {name: getattr(c, name) for name in ("study", "stage", "model", "split_seed", "budget")}
+                {name: getattr(c, name) for name in ("study", "stage", "model", "split_seed", "budget", "seeds")}
                 for c in self.counts.values()
             ]
             temporary.write_text(json.dumps({"sweep": self.material.sweep, "studies": studies}, indent=1))

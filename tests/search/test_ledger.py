@@ -6,6 +6,7 @@ import optuna
 import pytest
 from search_fakes import MemoryRecorder, fake_models, plan, rows, space
 
+from benchbed.search.counts import read_counts
 from benchbed.search.ledger import MAX_DEATHS, Ledger
 from benchbed.search.plans import FinalPlan, Shape
 from benchbed.search.storage import open_storage
@@ -354,3 +355,15 @@ def test_an_observer_that_breaks_breaks_nothing_else(storage):
 def test_no_experimental_warnings_reach_the_user(storage, recwarn):
     drain(Ledger([plan(space(parameters=FINITE), trials=3), plan(trials=12)], storage, MemoryRecorder()))
     assert not [w for w in recwarn if issubclass(w.category, optuna.exceptions.ExperimentalWarning)]
+
+
+def test_only_the_seeds_of_the_plan_are_counted(storage):
+    drain(Ledger([final(seeds=(1, 2, 3))], storage, MemoryRecorder()))
+    ledger = Ledger([final(seeds=(3, 4))], storage, MemoryRecorder())
+    counts = ledger.counts(ledger.studies[0])
+    assert (counts.spent, counts.budget) == (1, 2)
+    told = {name: getattr(counts, name) for name in ("study", "stage", "model", "split_seed", "budget", "seeds")}
+    (read,) = read_counts(storage, [told])
+    assert read == counts
+    drain(ledger)
+    assert ledger.counts(ledger.studies[0]).complete == 2
