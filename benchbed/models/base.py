@@ -44,7 +44,7 @@ class Recommender(nn.Module):
     config
         Hyper-parameters, an instance of ``Config``.
     data
-        Training data; the model may keep what it derives from it, never validation cases.
+        Training data; the model may keep what it derives from it. The training loop shows it no validation cases.
 
     Raises
     ------

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchbed.config import fingerprint
@@ -97,7 +98,7 @@ class _Progress:
 
 
 class Fit:
-    """One training run, epoch by epoch.
+    """One training run, epoch by epoch. The model is shown the training events, never the validation cases.
 
     Parameters
     ----------
@@ -127,8 +128,9 @@ class Fit:
         self._progress = _Progress()
         with self._own_random_numbers():
             torch.manual_seed(spec.seed)
-            self.model: Recommender = kind(self.config, data)
-            self.model.bind(data, self.device)
+            shown = replace(data, valid=data.valid.take(np.zeros(0, np.int64)))
+            self.model: Recommender = kind(self.config, shown)
+            self.model.bind(shown, self.device)
             self._save_random_state()
         self._generator = torch.Generator().manual_seed(spec.seed)
         self._evaluator = Evaluator(data.valid, data.n_items, self.protocol, self.device)

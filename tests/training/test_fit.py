@@ -146,6 +146,16 @@ def test_a_last_update_that_diverges_ends_the_run_and_not_the_trial(
     assert fit.test(ring.valid).metrics == expected
 
 
+def test_a_model_is_shown_no_validation_case(ring: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[TrainingData] = []
+    make, bind = GRU4Rec.__init__, GRU4Rec.bind
+    monkeypatch.setattr(GRU4Rec, "__init__", lambda self, config, data: (shown.append(data), make(self, config, data))[1])
+    monkeypatch.setattr(GRU4Rec, "bind", lambda self, data, device: (shown.append(data), bind(self, data, device))[1])
+    Fit(spec(), ring, folder=tmp_path)
+    assert [len(data.valid) for data in shown] == [0, 0]
+    assert all(data.train is ring.train for data in shown)
+
+
 def test_coverage_is_that_of_the_deciding_cutoff(make_ring: Callable[..., TrainingData], tmp_path: Path) -> None:
     data = make_ring(items=180)
     protocol = Protocol(cutoffs=(180,), select_by="ndcg@180", seen_items="keep").model_dump(mode="json")
