@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import benchbed
 from benchbed.errors import BenchbedError
 
 
@@ -81,6 +82,20 @@ class Workspace:
     def sweep(self, name: str) -> Path:
         """Folder of one sweep."""
         return self.sweeps / name
+
+
+def folders_of(kind: str) -> tuple[Path, ...]:
+    """Where files that can be named lie: in the current folder, then the shipped ones (of the wheel, else of the checkout).
+
+    Parameters
+    ----------
+    kind
+        ``datasets``, ``search_spaces`` or ``reports``.
+    """
+    package = Path(benchbed.__file__).parent
+    wheel = package / "_shipped"
+    # Beside an installed package lie the folders of others: there is one called datasets, for example.
+    return Path(kind), (wheel if wheel.is_dir() else package.parent) / kind
 
 
 @contextmanager

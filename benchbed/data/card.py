@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -14,6 +13,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from benchbed.config import Document, Schema, check, read_document
 from benchbed.data.readers import READERS
 from benchbed.errors import ConfigError, Problem, UnknownNameError
+from benchbed.workspace import folders_of
 
 Column = Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1)]
 """A column of a raw file: its name where the file has a header, else its position counted from 0."""
@@ -353,16 +353,10 @@ class Card(Schema):
         return rules
 
 
-def _folders() -> list[Path]:
-    """Where cards lie: the current folder's, then the shipped ones (in a checkout, in a wheel)."""
-    package = Path(str(resources.files("benchbed")))
-    return [Path("datasets"), package.parent / "datasets", package / "_shipped" / "datasets"]
-
-
 def known_cards() -> dict[str, Path]:
     """Every card that can be named, with its file."""
     found: dict[str, Path] = {}
-    for folder in _folders():
+    for folder in folders_of("datasets"):
         for path in sorted(folder.glob("*.yaml")) if folder.is_dir() else ():
             found.setdefault(path.stem, path)
     return dict(sorted(found.items()))

@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-import benchbed
 from benchbed.config import Document, check, problem_at, read_document
 from benchbed.errors import ConfigError, Problem, UnknownNameError, nearest
 from benchbed.models.registry import MODELS, model_class
 from benchbed.search.space import Joint, Range, SearchSpace, label_of
+from benchbed.workspace import folders_of
 
 
 def find_space(name: str) -> Path:
@@ -29,16 +29,11 @@ def find_space(name: str) -> Path:
     """
     if name.endswith((".yaml", ".yml")) or "/" in name:
         return Path(name)
-    folders = _folders()
+    folders = folders_of("search_spaces")
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
     raise UnknownNameError("search space", name, {path.stem for folder in folders for path in folder.glob("*.yaml")})
-
-
-def _folders() -> tuple[Path, ...]:
-    package = Path(benchbed.__file__).parent
-    return (Path.cwd() / "search_spaces", package / "_shipped" / "search_spaces", package.parent / "search_spaces")
 
 
 def load_space(path: Path) -> SearchSpace:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import benchbed
 from benchbed.config import Document, check, read_document
 from benchbed.data.card import known_cards
 from benchbed.errors import ConfigError, Problem, UnknownNameError
 from benchbed.models.registry import MODELS
 from benchbed.sweep.benchmark import Benchmark
-
-
-def _folders() -> tuple[Path, ...]:
-    package = Path(benchbed.__file__).parent
-    return (Path("reports"), package.parent / "reports", package / "_shipped" / "reports")
+from benchbed.workspace import folders_of
 
 
 def known_benchmarks() -> dict[str, Path]:
@@ -26,7 +21,7 @@ def known_benchmarks() -> dict[str, Path]:
     True
     """
     found: dict[str, Path] = {}
-    for folder in _folders():
+    for folder in folders_of("reports"):
         for path in sorted(folder.glob("*/benchmark.yaml")) if folder.is_dir() else ():
             found.setdefault(path.parent.name, path)
     return dict(sorted(found.items()))

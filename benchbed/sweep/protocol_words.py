@@ -16,6 +16,10 @@ def protocol_words(benchmark: Benchmark) -> list[str]:
     ...               evaluation={"seen_items": "exclude"}, models=["gru4rec"])
     >>> protocol_words(b)[0]
     "Split: each user's last event is the test target, the one before it the validation target."
+    >>> b = Benchmark(name="try", dataset="bazaar", split={"kind": "user_disjoint", "input_fraction": 0.125},
+    ...               evaluation={"seen_items": "exclude"}, models=["gru4rec"])
+    >>> protocol_words(b)[1]
+    "The first 12.5 % of a held-out user's events are the history, the rest the targets."
     """
     return [*_split(benchmark), *_evaluation(benchmark), *_search(benchmark), *_final(benchmark), *_baselines(benchmark)]
 
@@ -25,17 +29,17 @@ def _split(benchmark: Benchmark) -> list[str]:
     if split.kind == "leave_one_out":
         words = ["Split: each user's last event is the test target, the one before it the validation target."]
     else:
-        parts = ":".join(str(part) for part in split.parts)
+        parts, share = ":".join(str(part) for part in split.parts), f"{100 * float(split.history_share):g} %"
         words = [
             f"Split: users are divided {parts} into training, validation and test; no held-out user is trained on.",
-            f"The first {float(split.history_share):.0%} of a held-out user's events are the history, the rest the targets.",
+            f"The first {share} of a held-out user's events are the history, the rest the targets.",
         ]
     if split.ties == "hash":
-        words.append("Events of one user in the same second are ordered by a hash of split seed, user and item.")
+        words.append("Events of one user with the same time are ordered by a hash of split seed, user and item.")
     elif split.ties == "file":
-        words.append("Events of one user in the same second keep the order of the log file.")
+        words.append("Events of one user with the same time keep the order of the log file.")
     else:
-        words.append(f"Events of one user in the same second are ordered by the {split.ties}.")
+        words.append(f"Events of one user with the same time are ordered by the {split.ties}.")
     seeds = ", ".join(map(str, split.seeds))
     words.append(
         f"Split seed: {seeds}."

@@ -52,7 +52,7 @@ def test_the_current_folder_wins_over_the_shipped_spaces(tmp_path, monkeypatch):
     (tmp_path / "search_spaces").mkdir()
     own = tmp_path / "search_spaces" / "ease.yaml"
     own.write_text("model: ease\nmax_epochs: 1\n")
-    assert find_space("ease") == own
+    assert find_space("ease").resolve() == own
     assert find_space("markov") != own
 
 
