@@ -67,6 +67,11 @@ class Range(Schema):
             raise ValueError(f"a logarithmic range needs low above 0 (it is {self.low})")
         if self.log and self.step is not None:
             raise ValueError("a logarithmic range has no step")
+        if self.step is not None:
+            steps = (self.high - self.low) / self.step
+            if abs(steps - round(steps)) > 1e-9 * max(1.0, steps):
+                last = self.low + math.floor(steps) * self.step
+                raise ValueError(f"high ({self.high:g}) is never reached: steps of {self.step:g} end at {last:g}")
         return self
 
 

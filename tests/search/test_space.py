@@ -9,6 +9,7 @@ from search_fakes import fake_models, space
 
 from benchbed.errors import ConfigError, UnknownNameError
 from benchbed.models.registry import MODELS
+from benchbed.search.space import Range
 from benchbed.search.space_file import find_space, load_space
 
 
@@ -194,3 +195,10 @@ def test_the_fingerprint_follows_what_is_searched_and_not_what_is_said():
     prints = [made.fingerprint for made in (base, reworded, wider, space(defaults={"depth": 3}), space(patience=3))]
     assert prints[0] == prints[1]
     assert all(a != b for a, b in itertools.combinations(prints[1:], 2))
+
+
+def test_a_high_end_that_the_steps_never_reach_is_refused():
+    for low, high, step in ((0.0, 0.5, 0.1), (0.1, 1.0, 0.1), (5, 25, 10)):
+        Range(low=low, high=high, step=step, source="x")
+    with pytest.raises(ValueError, match=r"high \(0.95\) is never reached: steps of 0.1 end at 0.9"):
+        Range(low=0, high=0.95, step=0.1, source="x")
