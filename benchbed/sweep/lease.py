@@ -22,6 +22,7 @@ RENEWAL = 10.0
 """Seconds between two renewals."""
 EXPIRY = 60.0
 """Seconds without renewal after which another driver takes over."""
+LOCK = ".lease.lock"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,6 @@ class Lease:
         SweepError
             Somebody else holds it.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
         with _locked(self._folder):
             holder = read_holder(self._folder)
             if holder is not None and holder.alive():
@@ -118,6 +118,10 @@ class Lease:
             holder = read_holder(self._folder)
             if holder is not None and holder.token == self._token:
                 (self._folder / "lease.json").unlink()
+            if [path.name for path in self._folder.iterdir()] == [LOCK]:
+                # Nothing came of it: a sweep that was refused leaves no folder.
+                (self._folder / LOCK).unlink()
+                self._folder.rmdir()
 
     def check(self) -> None:
         """Make sure that the lease is still held.
@@ -162,9 +166,22 @@ def read_holder(folder: Path) -> Holder | None:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the lock that guards the lease file; the system frees it when the process dies."""
-    with (folder / ".lease.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = (folder / LOCK).open("a")
+        except FileNotFoundError:
+            continue  # removed just now, by a driver that was refused
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                same = os.path.samestat(os.fstat(lock.fileno()), (folder / LOCK).stat())
+            except FileNotFoundError:
+                same = False
+            if not same:
+                continue
+            yield
+            return
 
 
 def _this_host() -> str:

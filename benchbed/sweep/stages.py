@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from benchbed.sweep.benchmark import Benchmark
 from benchbed.sweep.lease import Lease
 from benchbed.sweep.planning import Material, final_plan, search_plans, sweep_facts
 from benchbed.sweep.preflight import Checked, preflight
+from benchbed.sweep.progress import is_done
 from benchbed.workspace import Workspace, replacing
 
 if TYPE_CHECKING:
@@ -222,26 +224,30 @@ def _drive(
 
     folder = workspace.sweep(material.benchmark.name)
     plans = search_plans(material, Shape(), Shape())
-    tracker = Tracker(folder, workspace, None)
-    tracker.start(sweep_facts(material, plans))
-    drive = _Drive(material, folder, open_storage(folder), tracker, halt, observer, lease, options)
-    everything = set(material.checked.models) == set(material.checked.chosen)
-    done, finished, untested = False, False, list[str]()
-    try:
-        # What is done needs no Ray, and what was left by an earlier run is put in order.
-        finished, _ = _both_stages(drive, plans, look=True)
-        done, untested = _both_stages(drive, _chosen(material, plans), look=True)
-        if not done:
-            with cluster(address), halting_on_signals(halt):
-                shape, roomy = _shapes(material.benchmark)
-                check_shared(folder)
-                plans = search_plans(material, shape, roomy)
+    with contextlib.ExitStack() as connection:
+        # What is done needs no Ray; and what no machine can give is refused before anything is recorded.
+        if not is_done(material, folder, _chosen(material, plans)):
+            connection.enter_context(cluster(address))
+            plans = search_plans(material, *_shapes(material.benchmark))
+            check_shared(folder)
+            connection.enter_context(halting_on_signals(halt))
+        tracker = Tracker(folder, workspace, None)
+        tracker.start(sweep_facts(material, plans))
+        drive = _Drive(material, folder, open_storage(folder), tracker, halt, observer, lease, options)
+        everything = set(material.checked.models) == set(material.checked.chosen)
+        done, finished, untested = False, False, list[str]()
+        try:
+            # What was left by an earlier run is put in order, also of models that are not chosen now.
+            finished, _ = _both_stages(drive, plans, look=True)
+            done, untested = _both_stages(drive, _chosen(material, plans), look=True)
+            if not done:
                 done, untested = _both_stages(drive, _chosen(material, plans), look=False)
-            finished = done and (everything or _both_stages(drive, plans, look=True)[0])
-    finally:
-        if lease.lost_to is None:
-            tracker.note({"finished": finished, "openings": drive.vault_openings()})
-        sent = tracker.close(LAST_WORDS)
+                finished = done and (everything or _both_stages(drive, plans, look=True)[0])
+        finally:
+            connection.close()
+            if lease.lost_to is None:
+                tracker.note({"finished": finished, "openings": drive.vault_openings()})
+            sent = tracker.close(LAST_WORDS)
     return SweepOutcome(
         material.benchmark.name,
         material.sweep,

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+for folder in ("search", "engine"):
+    sys.path.insert(0, str(Path(__file__).parents[1] / folder))
+
+from driver import lay_out
+from search_fakes import fake_models
+
+from benchbed.errors import BenchbedError, ResourceError
+from benchbed.sweep.lookup import load_benchmark
+from benchbed.sweep.stages import run_sweep
+from benchbed.workspace import Workspace
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    lay_out(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with fake_models():
+        yield Workspace(tmp_path / "ws")
+
+
+def refused(place: Workspace, kind: type[BenchbedError]) -> BenchbedError:
+    with pytest.raises(kind) as caught:
+        run_sweep(load_benchmark("crash"), place)
+    return caught.value
+
+
+@pytest.mark.parametrize("asked", ["{cpu: 4096}", "{gpu: 64}"])
+def test_what_no_machine_has_is_refused_before_anything_is_recorded(place, asked):
+    path = Path("reports/crash/benchmark.yaml")
+    path.write_text(path.read_text().replace("{cpu: 1}", asked))
+    assert "no machine has them" in str(refused(place, ResourceError))
+    assert not place.sweep("crash").exists()
+    assert not place.mlflow_database.exists()
