@@ -66,12 +66,14 @@ class LiveTrials:
         label, epochs, best = self.running.pop(str(key), (f"{counts.model} #{key.number}", 0, None))
         if self._animated:
             return
-        value = "" if best is None else f"  {self.select_by} {best:.4f}"
-        reason = f"  ({facts['reason']})" if state != "COMPLETE" and facts.get("reason") else ""
+        value = "" if best is None else f"  validation {self.select_by} {best:.4f}"
+        told = facts.get("reason") and (state != "COMPLETE" or facts["reason"] == "seconds")
+        why = "cut by seconds_per_trial" if facts.get("reason") == "seconds" else facts.get("reason")
+        reason = f"  ({why})" if told else ""
         done = f"{counts.spent}/{counts.budget}"
-        self.console.print(
-            f"{self._clock()}  {counts.stage:6} {label:16} {state:8} {epochs:3} epochs{value}  [{done}]{reason}", markup=False
-        )
+        split = f" (split {counts.split_seed})" if len({other.split_seed for other in self.counts.values()}) > 1 else ""
+        line = f"{self._clock()}  {counts.stage:6} {label + split:16} {state:8} {epochs:3} epochs{value}  [{done}]{reason}"
+        self.console.print(line, markup=False, soft_wrap=True)
 
     def notice(self, text: str) -> None:
         """Something the user should read."""

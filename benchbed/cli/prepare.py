@@ -48,13 +48,14 @@ def _show(prepared: Prepared) -> None:
     )
     rejected = {table: count for table, count in audit["rejected"].items() if count}
     for table, count in rejected.items():
-        console.print(f"  {count:,} rows of {table} could not be read; they are kept in {prepared.folder / 'rejected.parquet'}")
+        kept = prepared.folder / "rejected.parquet"
+        console.print(f"  {count:,} rows of {table} could not be read; they are kept in {kept}", soft_wrap=True, markup=False)
     before = None
     for step in audit["cleaning"]:
         if before is not None and step["interactions"] < before:
             console.print(f"  {step['step'].replace('_', ' ')}: {before - step['interactions']:,} interactions dropped")
         before = step["interactions"]
     for warning in audit["warnings"]:
-        console.print(f"  note: {warning}", markup=False)
+        console.print(f"  note: {warning}", markup=False, soft_wrap=True)
     console.print(f"  {prepared.folder}", soft_wrap=True, markup=False)
     console.print(f"  fingerprint {prepared.fingerprint[:16]}")

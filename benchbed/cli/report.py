@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from benchbed.cli.options import BenchmarkArgument, JsonOption, WorkspaceOption
+
+if TYPE_CHECKING:
+    from benchbed.sweep.benchmark import Benchmark
 
 
 def report(
@@ -23,6 +28,7 @@ def report(
 
     loaded = load_benchmark(benchmark)
     written = write_report(Workspace.open(workspace), loaded.name, out or Path("reports") / loaded.name)
+    warn_of_changes(loaded, _asked_then(written), benchmark)
     if json:
         import json as encoder
 
@@ -31,6 +37,24 @@ def report(
     show_table(next(path for path in written if path.suffix == ".csv"), loaded.evaluation.select_by.rpartition("@")[2])
     for path in written:
         print(path)
+
+
+def _asked_then(written: list[Path]) -> dict[str, Any]:
+    import json
+
+    found: dict[str, Any] = json.loads(next(path for path in written if path.suffix == ".json").read_text())["benchmark"]
+    return found
+
+
+def warn_of_changes(now: Benchmark, then: Mapping[str, Any], called: str) -> None:
+    """Say on the terminal that the file asks another question than the sweep answered."""
+    changed = now.changes_since(then)
+    if changed:
+        print(
+            f"note: {called} was changed since this sweep ({', '.join(changed)}); what follows answers the file as it was then.\n"
+            f"  benchbed sweep {called} answers it as it is now.",
+            file=sys.stderr,
+        )
 
 
 def show_table(path: Path, cutoff: str) -> None:

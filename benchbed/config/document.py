@@ -26,11 +26,14 @@ class Document:
         The file as the user named it.
     positions
         (line, column), counted from 1, of every key path: of the key itself in a mapping, of the element in a list.
+    problems
+        Keys that stand twice; the later one is in the values.
     """
 
     values: Any
     source: str
     positions: dict[Path_, tuple[int, int]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
 
     def place(self, path: Path_) -> tuple[int | None, int | None]:
         """Line and column of a key path, or of its nearest parent that exists in the file."""
@@ -69,7 +72,7 @@ def read_document(path: Path, text: str | None = None) -> Document:
     Raises
     ------
     ConfigError
-        The file is absent, is no YAML, repeats a key, or is not a mapping at the top.
+        The file is absent, is no YAML, or is not a mapping at the top.
     """
     source = str(path)
     if text is None:
@@ -91,11 +94,8 @@ def read_document(path: Path, text: str | None = None) -> Document:
     try:
         node = loader.get_single_node()
         document = Document({}, source, {(): (1, 1)})
-        problems: list[Problem] = []
         if node is not None:
-            _walk(node, (), document, problems)
-        if problems:
-            raise ConfigError(problems)
+            _walk(node, (), document, document.problems)
         document.values = {} if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

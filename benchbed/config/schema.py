@@ -83,7 +83,7 @@ def check(
 
     ``more`` may add problems that need other files; it sees the document even where the schema failed.
     """
-    problems: list[Problem] = []
+    problems = list(document.problems)
     made: S | None = None
     try:
         made = schema.model_validate(document.values)
@@ -159,6 +159,8 @@ def _problem(document: Document, schema: type[BaseModel], detail: ErrorDetails) 
         return _at(document, path, f"unknown key '{path[-1]}'{advice}", nearest(str(path[-1]), fields))
     if kind == "missing":
         line, column = document.place(parent)
+        if isinstance(path[-1], int):
+            return Problem(f"too few entries: number {path[-1] + 1} is missing", document.source, line, column, dotted(parent))
         return Problem(f"the key '{path[-1]}' is missing", document.source, line, column, dotted(path))
     given = detail["input"]
     if kind in ("literal_error", "enum"):

@@ -60,10 +60,10 @@ class Protocol(Schema):
     @field_validator("select_by")
     @classmethod
     def _selectable(cls, value: str, info: ValidationInfo) -> str:
-        if "metrics" in info.data and "cutoffs" in info.data:
-            columns = [f"{metric}@{k}" for metric in info.data["metrics"] for k in info.data["cutoffs"]]
-            if value not in columns:
-                raise ValueError(f"'{value}' is not among the metrics and cutoffs of this file ({', '.join(columns)})")
+        metric, k = parse_column(value)
+        for chosen, what, known in ((metric, "metrics", info.data.get("metrics")), (k, "cutoffs", info.data.get("cutoffs"))):
+            if known is not None and chosen not in known:
+                raise ValueError(f"'{value}' is not reported: {chosen} is not among the {what} ({', '.join(map(str, known))})")
         return value
 
     @property

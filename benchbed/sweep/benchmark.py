@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from benchbed.config import Schema
 from benchbed.data.split.spec import SplitSpec
 from benchbed.evaluation.protocol import Protocol
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]
+
+def _plain(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,79}", name):
+        raise ValueError(
+            f"'{name}' cannot name a folder everywhere: up to 80 small letters, digits, '.', '_' and '-', a letter or digit first"
+        )
+    return name
+
+
+Name = Annotated[str, AfterValidator(_plain)]
 Seeds = Annotated[tuple[int, ...], Field(min_length=1)]
 
 
@@ -99,3 +110,17 @@ class Benchmark(Schema):
         if len(set(value)) != len(value):
             raise ValueError("a model stands twice")
         return value
+
+    def changes_since(self, then: Mapping[str, Any]) -> list[str]:
+        """Dotted keys whose values were others in an earlier form of the file (as JSON); titles and resources do not count."""
+        now = self.model_dump(mode="json")
+        changed: list[str] = []
+        for key in now:
+            if key in ("title", "resources") or now[key] == then.get(key):
+                continue
+            before = then.get(key)
+            if isinstance(now[key], dict) and isinstance(before, dict):
+                changed += [f"{key}.{part}" for part in now[key] if now[key][part] != before.get(part)]
+            else:
+                changed.append(key)
+        return changed

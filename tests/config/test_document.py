@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchbed.config import dotted, read_document
+from benchbed.config import Schema, check, dotted, read_document
 from benchbed.errors import ConfigError
 
 
@@ -58,10 +58,16 @@ def test_an_absent_key_has_the_place_of_its_nearest_parent(tmp_path):
     assert document.place(("a", "nothing", "at all")) == (1, 1)
 
 
-def test_keys_that_stand_twice_are_all_named_with_their_lines(tmp_path):
-    with pytest.raises(ConfigError) as caught:
-        read(tmp_path, "a: 1\nb:\n  c: 1\n  c: 2\na: 2\n")
-    assert [(p.line, p.key) for p in caught.value.problems] == [(4, "b.c"), (5, "a")]
+def test_keys_that_stand_twice_are_all_named_with_their_lines_beside_other_mistakes(tmp_path):
+    document = read(tmp_path, "a: 1\nb:\n  c: 1\n  c: 2\na: 2\n")
+    assert [(p.line, p.key) for p in document.problems] == [(4, "b.c"), (5, "a")]
+
+    class Small(Schema):
+        a: bool
+
+    made, problems = check(document, Small)
+    assert made is None
+    assert [(p.line, p.key) for p in problems] == [(2, "b"), (4, "b.c"), (5, "a"), (5, "a")]
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from benchbed.config import Schema, fingerprint
 
@@ -15,7 +16,14 @@ SPLITS: dict[str, str] = {
 }
 """Every split kind, with its meaning in words."""
 
-Ties = Annotated[str, Field(pattern=r"^(hash|file|column: ?[^ ].*)$")]
+
+def _order(value: str) -> str:
+    if value not in ("hash", "file") and not re.fullmatch(r"column: ?[^ ].*", value):
+        raise ValueError(f"'{value}' is not one of hash, file, 'column: NAME'")
+    return value
+
+
+Ties = Annotated[str, AfterValidator(_order)]
 
 
 class SplitSpec(Schema):
