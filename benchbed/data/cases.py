@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchbed.data.dataset import Cases, IntArray, Ragged
+from benchbed.data.stored import read_table
 
 CANDIDATES: tuple[Literal["vocabulary", "catalogue"], ...] = ("vocabulary", "catalogue")
 
@@ -128,7 +128,7 @@ class RawCases:
 
 def read_raw_cases(path: Path) -> RawCases:
     """The cases of ``valid.parquet`` or ``test.parquet``."""
-    table = pq.read_table(path, columns=["user", "item", "target"])
+    table = read_table(path, columns=["user", "item", "target"])
     user, item, target = (table.column(name).to_numpy() for name in ("user", "item", "target"))
     target = target.astype(bool)
     starts = run_starts(user)
@@ -175,7 +175,7 @@ class Vocabulary:
 
 def read_vocabulary(split_folder: Path, candidates: Literal["vocabulary", "catalogue"]) -> Vocabulary:
     """Candidates of a split: items with training events; with ``catalogue`` also those known by side tables only."""
-    table = pq.read_table(split_folder / "vocabulary.parquet", columns=["item", "id", "count"])
+    table = read_table(split_folder / "vocabulary.parquet", columns=["item", "id", "count"])
     counts = table.column("count").to_numpy()
     n = len(counts) if candidates == "catalogue" else int((counts > 0).sum())
     table = table.slice(0, n)

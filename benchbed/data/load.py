@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from benchbed.data.cases import (
     CaseCounts,
@@ -23,6 +21,7 @@ from benchbed.data.cases import (
 )
 from benchbed.data.dataset import Features, Graph, IntArray, Ragged, Sequences, TrainingData
 from benchbed.data.split.make import PreparedSplit
+from benchbed.data.stored import count_rows, read_json, read_table
 from benchbed.errors import DataError
 
 
@@ -32,15 +31,15 @@ def load_training_data(split_folder: Path, protocol: CaseRules) -> TrainingData:
     Raises
     ------
     DataError
-        There is no split in this folder.
+        There is no split in this folder, or a file of it cannot be read.
     """
     split = PreparedSplit.open(split_folder)
     dataset = split_folder.parent.parent
     vocabulary = read_vocabulary(split_folder, protocol.candidates)
-    items = pq.read_table(dataset / "items.parquet")
+    items = read_table(dataset / "items.parquet")
     index = vocabulary.model_index(items.num_rows)
     valid, _ = make_cases(read_raw_cases(split_folder / "valid.parquet"), vocabulary, protocol)
-    manifest = json.loads((dataset / "manifest.json").read_text(encoding="utf-8"))
+    manifest = read_json(dataset / "manifest.json")
     return TrainingData(
         fingerprint=split.fingerprint,
         n_items=vocabulary.n_items,
@@ -86,7 +85,7 @@ def check_cases(split: PreparedSplit, protocol: CaseRules) -> None:
 
 
 def _sequences(path: Path, index: IntArray) -> Sequences:
-    table = pq.read_table(path)
+    table = read_table(path)
     user = _whole(table, "user")
     starts = run_starts(user)
     offsets = np.append(starts, len(user))
@@ -148,14 +147,14 @@ def _binned(column: pa.Array, bins: int) -> pa.Array:
 
 
 def _graph(dataset: Path, items: pa.Table, vocabulary: Vocabulary) -> Graph:
-    triples = pq.read_table(dataset / "graph.parquet")
+    triples = read_table(dataset / "graph.parquet")
     head, relation, tail = (_whole(triples, name) for name in ("head", "relation", "tail"))
     entity = items.column("entity").to_numpy()
     return Graph(
         heads=head,
         relations=relation,
         tails=tail,
-        n_entities=pq.read_metadata(dataset / "entities.parquet").num_rows,
-        n_relations=pq.read_metadata(dataset / "relations.parquet").num_rows,
+        n_entities=count_rows(dataset / "entities.parquet"),
+        n_relations=count_rows(dataset / "relations.parquet"),
         item_entity=np.concatenate([[0], entity[vocabulary.items[1:] - 1]]).astype(np.int64),
     )

@@ -22,6 +22,7 @@ from benchbed.data.database import database
 from benchbed.data.fingerprints import RULES_VERSION, content_hash, prepared_fingerprint, raw_fingerprint
 from benchbed.data.raw_files import RawFile, find_raw_files
 from benchbed.data.staging import Progress, judge_rejected, stage
+from benchbed.data.stored import is_whole, read_json, sizes
 from benchbed.data.tables import write_table, write_tables
 from benchbed.errors import DataError
 from benchbed.workspace import Workspace, replacing
@@ -74,8 +75,7 @@ class Prepared:
     @property
     def audit(self) -> dict[str, Any]:
         """The content of ``audit.json``."""
-        found: dict[str, Any] = json.loads((self.folder / "audit.json").read_text(encoding="utf-8"))
-        return found
+        return read_json(self.folder / "audit.json")
 
 
 def _silent(_doing: str, _share: float) -> None:
@@ -103,13 +103,17 @@ def prepare(card: Card, workspace: Workspace, raw: Path | None = None, progress:
     """
     folder = workspace.dataset(card.name)
     with exclusive(workspace.data / f".{card.name}.lock", lambda: progress("waiting for another prepare of this dataset", 0.0)):
-        _recover(folder)
+        recover(folder)
         previous = Prepared.open(folder) if (folder / "manifest.json").is_file() else None
-        if previous is not None and raw is None and _same_rules(previous, card):
-            return _described_anew(previous, card)
+        # A table that is lost or cut short is made again from the raw files, where these still lie.
+        reusable = (
+            previous if previous is not None and _same_rules(previous, card) and is_whole(folder, previous.manifest) else None
+        )
+        if reusable is not None and raw is None:
+            return _described_anew(reusable, card)
         files = _raw_files(card, workspace, raw, previous, progress)
-        if previous is not None and _same_rules(previous, card) and _same_raw(previous, files):
-            return _described_anew(previous, card)
+        if reusable is not None and _same_raw(reusable, files):
+            return _described_anew(reusable, card)
         return _build(card, folder, files, progress)
 
 
@@ -127,23 +131,25 @@ def exclusive(path: Path, when_waiting: Any = None) -> Iterator[None]:
         yield
 
 
-def _recover(folder: Path) -> None:
-    """Tidy up after an interrupted run: unfinished work goes, a dataset that was being replaced comes back."""
-    retired = _retired(folder)
+def recover(folder: Path) -> None:
+    """Tidy up after an interrupted run: unfinished work goes, a folder that was being replaced comes back."""
+    retired = retired_place(folder)
     if retired.exists():
         if folder.exists():
             shutil.rmtree(retired)
         else:
             retired.rename(folder)
-    if _building(folder).exists():
-        shutil.rmtree(_building(folder))
+    if building_place(folder).exists():
+        shutil.rmtree(building_place(folder))
 
 
-def _building(folder: Path) -> Path:
+def building_place(folder: Path) -> Path:
+    """Where a folder is made before it is renamed into place."""
     return folder.with_name(f".{folder.name}.building")
 
 
-def _retired(folder: Path) -> Path:
+def retired_place(folder: Path) -> Path:
+    """Where the old folder lies for the moment between the two renames."""
     return folder.with_name(f".{folder.name}.retired")
 
 
@@ -208,7 +214,7 @@ def _simulated(card: Card, workspace: Workspace, progress: Progress) -> Path:
 
 def _build(card: Card, folder: Path, files: RawFiles, progress: Progress) -> Prepared:
     """Everything into a folder beside, then into place."""
-    building, rejects = _building(folder), folder.with_name(f"{folder.name}-rejected.parquet")
+    building, rejects = building_place(folder), folder.with_name(f"{folder.name}-rejected.parquet")
     scratch = building / "scratch"
     scratch.mkdir(parents=True)
     started = time.perf_counter()
@@ -247,7 +253,9 @@ def _build(card: Card, folder: Path, files: RawFiles, progress: Progress) -> Pre
     lap("hash")
     write_json(building / "manifest.json", manifest | {"seconds": seconds})
     rejects.unlink(missing_ok=True)
-    _put_in_place(building, folder)
+    if folder.exists():
+        _keep_openings(folder, building)
+    put_in_place(building, folder)
     progress("prepared", 1.0)
     return Prepared.open(folder)
 
@@ -263,6 +271,7 @@ def _manifest(card: Card, files: RawFiles, building: Path, *, steps: Any, read: 
         "rules": fingerprint(card.rules()),
         "rules_version": RULES_VERSION,
         "content": content,
+        "sizes": sizes(building),
         "raw": {"fingerprint": raw, "folder": str(next(iter(files.values()))[0].root), "files": stamps},
         "rows": read,
         "cleaning": steps,
@@ -275,11 +284,10 @@ def _manifest(card: Card, files: RawFiles, building: Path, *, steps: Any, read: 
     }
 
 
-def _put_in_place(building: Path, folder: Path) -> None:
-    """Rename the finished folder; the openings of vaults of the dataset it replaces stay on record under ``retired/``."""
-    retired = _retired(folder)
+def put_in_place(building: Path, folder: Path) -> None:
+    """Rename a finished folder over the one it replaces."""
+    retired = retired_place(folder)
     if folder.exists():
-        _keep_openings(folder, building)
         folder.rename(retired)
     building.rename(folder)
     if retired.exists():
@@ -287,6 +295,7 @@ def _put_in_place(building: Path, folder: Path) -> None:
 
 
 def _keep_openings(old: Path, new: Path) -> None:
+    """The openings of vaults of a dataset that is replaced stay on record under ``retired/``."""
     if (old / "retired").is_dir():
         shutil.copytree(old / "retired", new / "retired", dirs_exist_ok=True)
     known = json.loads((old / "manifest.json").read_text(encoding="utf-8")) if (old / "manifest.json").is_file() else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +11,27 @@ from benchbed.data.audit import audit_split
 from benchbed.data.cases import count_all_options
 from benchbed.data.database import database, one_row
 from benchbed.data.fingerprints import content_hash, split_fingerprint
-from benchbed.data.prepare import Prepared, exclusive, retired_openings, write_json
+from benchbed.data.prepare import (
+    Prepared,
+    building_place,
+    exclusive,
+    put_in_place,
+    recover,
+    retired_openings,
+    write_json,
+)
 from benchbed.data.split.base import Split, make_vocabulary, order_events, view
 from benchbed.data.split.leave_one_out import LeaveOneOut
 from benchbed.data.split.spec import SplitSpec
 from benchbed.data.split.user_disjoint import UserDisjoint
+from benchbed.data.stored import is_whole, read_json, readable_tables, sizes
 from benchbed.data.tables import write_table
 from benchbed.errors import DataError
 
 KINDS: dict[str, type[Split]] = {kind.kind: kind for kind in (UserDisjoint, LeaveOneOut)}
+
+SOURCES = ("interactions", "users", "items")
+"""Prepared tables that a split is made from."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +58,10 @@ class PreparedSplit:
         DataError
             There is none in this folder.
         """
-        try:
-            return cls(folder, json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise DataError(f"No split in {folder}.", advice="Prepare the dataset and split it again.") from None
+        path = folder / "manifest.json"
+        if not path.is_file():
+            raise DataError(f"No split in {folder}.", advice="Prepare the dataset and split it again.")
+        return cls(folder, read_json(path))
 
     @property
     def split_id(self) -> str:
@@ -65,12 +76,11 @@ class PreparedSplit:
     @property
     def audit(self) -> dict[str, Any]:
         """The content of ``audit.json``."""
-        found: dict[str, Any] = json.loads((self.folder / "audit.json").read_text(encoding="utf-8"))
-        return found
+        return read_json(self.folder / "audit.json")
 
 
 def split_dataset(prepared: Prepared, spec: SplitSpec, seed: int) -> PreparedSplit:
-    """Make one split of a prepared dataset, or return it when it is there.
+    """Make one split of a prepared dataset, or return it when it is there, whole.
 
     Options of the evaluation (targets, unknown targets, seen items, candidates) are applied when the split is loaded, so that
     one split serves every protocol.
@@ -78,27 +88,29 @@ def split_dataset(prepared: Prepared, spec: SplitSpec, seed: int) -> PreparedSpl
     Raises
     ------
     DataError
-        The dataset has no times and the split does not say how else to order events, or no training events would be left.
+        The dataset has no times and the split does not say how else to order events, no training events would be left, or
+        a prepared table cannot be read.
     """
     name = spec.split_id(seed)
     folder = prepared.folder / "splits" / name
     with exclusive(prepared.folder / f".{name}.lock"):
+        recover(folder)
         if (folder / "manifest.json").is_file():
             made = PreparedSplit.open(folder)
-            if made.manifest["prepared"] == prepared.fingerprint:
+            if made.manifest["prepared"] == prepared.fingerprint and is_whole(folder, made.manifest):
                 return made
-        return _make(prepared, spec, seed, folder)
+        with readable_tables([prepared.folder / f"{table}.parquet" for table in SOURCES]):
+            return _make(prepared, spec, seed, folder)
 
 
 def _make(prepared: Prepared, spec: SplitSpec, seed: int, folder: Path) -> PreparedSplit:
-    building = folder.with_name(f".{folder.name}.building")
-    shutil.rmtree(building, ignore_errors=True)
+    building = building_place(folder)
     scratch, vault = building / "scratch", building / "vault"
     scratch.mkdir(parents=True)
     vault.mkdir(mode=0o700)
     split = KINDS[spec.kind](spec, seed)
     with database(scratch) as connection:
-        for table in ("interactions", "users", "items"):
+        for table in SOURCES:
             view(connection, table, str(prepared.folder / f"{table}.parquet"))
         columns = {name: kind for name, kind, *_ in connection.execute("DESCRIBE interactions").fetchall()}
         timed = "timestamp" in columns
@@ -131,10 +143,11 @@ def _make(prepared: Prepared, spec: SplitSpec, seed: int, folder: Path) -> Prepa
         "timed": timed,
     }
     write_json(building / "audit.json", audit | {"counts": counts, "cases": count_all_options(building, files[1], files[3])})
-    write_json(building / "manifest.json", manifest)
-    earlier = retired_openings(prepared.folder, prepared.fingerprint, folder.name)
-    if earlier.is_file():
-        shutil.copy2(earlier, vault / "openings.jsonl")
-    shutil.rmtree(folder, ignore_errors=True)
-    building.rename(folder)
+    write_json(building / "manifest.json", manifest | {"sizes": sizes(building)})
+    # Openings outlive the files: those of a damaged split that is made again, else those of the same data prepared before.
+    logs = (folder / "vault" / "openings.jsonl", retired_openings(prepared.folder, prepared.fingerprint, folder.name))
+    known = next((log for log in logs if log.is_file()), None)
+    if known is not None:
+        shutil.copy2(known, vault / "openings.jsonl")
+    put_in_place(building, folder)
     return PreparedSplit.open(folder)
