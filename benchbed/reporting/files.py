@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchbed.reporting.leaderboard import Leaderboard, LeaderboardRow, make_leaderboard
-from benchbed.reporting.words import duration, headline, number, rank_text, rank_words
+from benchbed.reporting.words import duration, headline, number, rank_text, rank_words, spread_over
 from benchbed.tracking.reading import RunRecord, read_cases, read_sweep, send_outstanding, store_uri
 from benchbed.workspace import Workspace, replacing
 
@@ -179,7 +179,7 @@ def to_markdown(board: Leaderboard) -> str:
         lines.append(_line(cells))
     lines += [
         "",
-        f"Test means over users, ± deviation over training seeds; ranked by {record.select_by}. {rank_words(board)}",
+        f"Test means over users, ± deviation over {spread_over(record)}; ranked by {record.select_by}. {rank_words(board)}",
         "",
     ]
     lines += [f"- {_cell(word)}" for word in record.facts.get("protocol_words", ())]

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 from benchbed.reporting.figures import anytime, cost_quality, interval_mark, series_of, trial_strip, tuning
 from benchbed.reporting.leaderboard import Leaderboard
 from benchbed.reporting.svg import short
-from benchbed.reporting.words import NOTHING, duration, headline, number, rank_text, rank_words, sentence_of_seeds
+from benchbed.reporting.words import (
+    NOTHING,
+    duration,
+    headline,
+    number,
+    rank_text,
+    rank_words,
+    sentence_of_seeds,
+    spread_over,
+)
 from benchbed.tracking.reading import RunRecord
 
 if TYPE_CHECKING:
@@ -38,6 +47,7 @@ def render_page(board: Leaderboard) -> str:
             told=datetime.fromtimestamp(record.told / 1000, UTC),
             headline=headline(board),
             rank_words=rank_words(board),
+            spread_over=spread_over(board.record),
             series=series,
             intervals={row.model: interval_mark(board, row, series[row.model]) for row in board.rows},
             cutoffs=cutoffs,

@@ -71,7 +71,9 @@ def headline(board: Leaderboard) -> str:
         return f"{top.model} reaches a {column} of {number(top.metrics[column].mean)} on test. No other row has a test result."
     words = f"{top.model} has the highest {column} on test: {number(top.metrics[column].mean)}."
     others = [row.model for row in ranked if row is not top and not found.better(top.model, row.model)]
-    if not others:
+    if others and not found.seed_noise_known and not all(row.closed_form for row in ranked):
+        words += " With one training seed the difference to others cannot be tested."
+    elif not others:
         words += " It is significantly above every other row."
     elif len(others) < len(ranked) - 1:
         words += f" It cannot be told apart from {_listed(others)}."
@@ -97,3 +99,9 @@ def sentence_of_seeds(record: SweepRecord) -> str:
     splits = ", ".join(map(str, benchmark["split"].get("seeds") or ())) or "none"
     finals = ", ".join(map(str, benchmark["final"]["seeds"]))
     return f"Split seeds {splits}; training seeds {finals} of final runs; search seed {benchmark['search'].get('seed', 0)}."
+
+
+def spread_over(record: SweepRecord) -> str:
+    """What the spread of a row is over, in words."""
+    several = len(record.benchmark["split"].get("seeds") or [0]) > 1
+    return "training seeds and splits" if several else "training seeds"

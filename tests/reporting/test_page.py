@@ -189,3 +189,11 @@ def test_a_browser_sorts_the_table_and_reports_no_error(tmp_path):
     assert found["before"] == found["ranked"] and found["sized"][0] == "popularity" and found["sized"][-1] == "ease"
     assert "recall@20" in found["shown"] and "recall@10" not in found["shown"]
     assert "recall@10" in found["other"] and "recall@20" not in found["other"] and "ndcg@20" in found["other"]
+
+
+def test_one_training_seed_tests_no_difference_and_splits_are_a_spread_of_their_own():
+    models = [Model("a", 0.2), Model("b", 0.1, baseline=True, counting=True)]
+    single = render_page(in_memory(models, seeds=(1,)))
+    assert "cannot be tested" in single and "cannot be told apart from" not in single.split("Leaderboard</h2>")[0]
+    assert "deviation over training seeds." in single
+    assert "deviation over training seeds and splits." in render_page(in_memory(models, split_seeds=(1, 2)))
