@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
+from optuna.trial import TrialState
 
 from benchbed.search.counts import count
 from benchbed.search.plans import FinalPlan, Plan, SearchPlan
@@ -32,4 +33,5 @@ def _is_spent(plan: Plan, storage: optuna.storages.BaseStorage) -> bool:
         return False  # the study was being made when its driver ended
     seeds = plan.seeds if isinstance(plan, FinalPlan) else None
     counts = count(study, plan.stage, plan.model, plan.split_seed, plan.budget, seeds)
-    return counts.running == 0 and counts.spent >= plan.budget
+    waiting = study.get_trials(deepcopy=False, states=[TrialState.WAITING])
+    return not waiting and counts.running == 0 and counts.spent >= plan.budget

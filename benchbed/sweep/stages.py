@@ -189,10 +189,15 @@ def run_sweep(
         Another driver runs this sweep, or the storage fails.
     ResourceError
         There is no such cluster, or it does not have what a trial asks for.
+    TrackingError
+        MLflow does not understand the address of the store.
     """
+    from benchbed.tracking.store import check_store, store_uri
+
     if trials is not None:
         benchmark = benchmark.model_copy(update={"search": benchmark.search.model_copy(update={"trials": trials})})
     checked = preflight(benchmark, workspace, models)
+    check_store(store_uri(workspace))
     folder = workspace.sweep(benchmark.name)
     halt = threading.Event()
     try:

@@ -27,6 +27,7 @@ _LIMITS = {
     "MLFLOW_DISABLE_AGENT_HINT": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+_DATABASES = {"sqlite", "postgresql", "mysql", "mssql"}
 _LARGEST = 1.79e308
 """MLflow writes an infinite value as the largest float."""
 
@@ -45,7 +46,7 @@ def store_uri(workspace: Workspace, uri: str | None = None) -> str:
 
 def artifact_location(workspace: Workspace, uri: str, experiment: str) -> str | None:
     """Where a new experiment keeps its files: a folder of the workspace, or None where a server decides."""
-    if "://" in uri and uri.split(":", 1)[0].split("+", 1)[0] in {"sqlite", "postgresql", "mysql", "mssql"}:
+    if "://" in uri and uri.split(":", 1)[0].split("+", 1)[0] in _DATABASES:
         return (workspace.mlflow_artifacts / experiment).as_uri()
     return None
 
@@ -73,6 +74,20 @@ def connect(uri: str) -> MlflowClient:
             f"MLflow does not understand the store '{uri}': {first_line(error)}",
             advice="Set MLFLOW_TRACKING_URI to http://HOST:PORT or sqlite:///FILE, or leave it out.",
         ) from error
+
+
+def check_store(uri: str) -> None:
+    """Refuse an address that can never work. A server or a database that is only away is no mistake: it is told later.
+
+    Raises
+    ------
+    TrackingError
+        MLflow does not understand the address.
+    """
+    if uri.partition(":")[0].partition("+")[0] in {"http", "https", "databricks", *_DATABASES}:
+        return
+    with contextlib.suppress(OSError):
+        connect(uri)
 
 
 def tend(workspace: Workspace, uri: str) -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-for folder in ("search", "engine"):
-    sys.path.insert(0, str(Path(__file__).parents[1] / folder))
+sys.path.insert(0, str(Path(__file__).parents[1] / "search"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 
 from driver import lay_out
 from search_fakes import fake_models
 
-from benchbed.errors import BenchbedError, ResourceError
+from benchbed.errors import BenchbedError, ResourceError, TrackingError
 from benchbed.sweep.lookup import load_benchmark
 from benchbed.sweep.stages import run_sweep
 from benchbed.workspace import Workspace
@@ -39,3 +39,11 @@ def test_what_no_machine_has_is_refused_before_anything_is_recorded(place, asked
     assert "no machine has them" in str(refused(place, ResourceError))
     assert not place.sweep("crash").exists()
     assert not place.mlflow_database.exists()
+
+
+@pytest.mark.parametrize("uri", ["foo://x", "htp://tracking:5000"])
+def test_a_store_that_can_never_work_is_refused_before_the_start(place, monkeypatch, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    error = refused(place, TrackingError)
+    assert uri in str(error) and "MLFLOW_TRACKING_URI" in str(error) and error.exit_code == 2
+    assert not place.sweep("crash").exists()

@@ -13,6 +13,7 @@ from benchbed.errors import TrackingError
 from benchbed.tracking.outbox import Outbox, Sent
 from benchbed.tracking.reading import read_cases, read_sweep, send_outstanding, store_uri, sweeps_of
 from benchbed.tracking.sender import Sender
+from benchbed.tracking.store import check_store
 from benchbed.tracking.tracker import Tracker
 from benchbed.workspace import Workspace
 
@@ -318,6 +319,7 @@ import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 from pathlib import Path
 from made_up_sweep import MadeUpSweep, Model
+from benchbed.tracking.store import check_store
 from benchbed.tracking.tracker import Tracker
 from benchbed.workspace import Workspace
 home = Workspace.open({str(workspace.root)!r})
@@ -392,3 +394,8 @@ def test_what_is_not_there_is_told_with_advice(store_home, tmp_path):
     with pytest.raises(TrackingError, match="cannot be read"):
         read_sweep("http://127.0.0.1:9", "made-up")
     assert send_outstanding(store_home.sweep("none"), store_home) == 0
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "postgresql+psycopg2://nobody@127.0.0.1:1/none", "databricks"])
+def test_a_store_that_is_only_away_is_no_mistake(uri):
+    check_store(uri)
