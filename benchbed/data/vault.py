@@ -12,11 +12,19 @@ from typing import Any
 
 from benchbed.data.cases import CaseRules, make_cases, read_raw_cases, read_vocabulary
 from benchbed.data.dataset import Cases
+from benchbed.data.split.make import PreparedSplit
 from benchbed.errors import DataError
 
 
 def open_vault(
-    split_folder: Path, protocol: CaseRules, *, model: str, seed: int, by: Mapping[str, Any] | str, sweep: str
+    split_folder: Path,
+    protocol: CaseRules,
+    *,
+    model: str,
+    seed: int,
+    by: Mapping[str, Any] | str,
+    sweep: str,
+    fingerprint: str,
 ) -> Cases:
     """The test cases of a split. The opening is written to ``vault/openings.jsonl`` first.
 
@@ -30,15 +38,25 @@ def open_vault(
         For whom it is opened. A second opening for the same three is marked ``repeated``.
     by
         Who opens it, for example ``{"host": ..., "pid": ...}``.
+    fingerprint
+        Of the data that the model was trained on (``TrainingData.fingerprint``). Item numbers mean the same in no other split.
 
     Raises
     ------
     DataError
-        There is no such split.
+        There is no such split, it is not the one that was trained on (nothing is opened, nor put on record, then), or its files
+        cannot be read.
     """
     path = split_folder / "vault" / "test.parquet"
     if not path.is_file():
         raise DataError(f"No test cases in {split_folder}.", advice="Prepare the dataset and split it again.")
+    found = PreparedSplit.open(split_folder).fingerprint
+    if found != fingerprint:
+        raise DataError(
+            f"The split in {split_folder} is not the one that {model} was trained on: its fingerprint is {found[:12]}, "
+            f"that of the training data {fingerprint[:12]}. The dataset was prepared anew in between.",
+            advice="The vault stays shut. Run the sweep again: it trains on the data that are there now.",
+        )
     _record(split_folder, {"sweep": sweep, "model": model, "seed": seed, "by": by if isinstance(by, str) else dict(by)})
     vocabulary = read_vocabulary(split_folder, protocol.candidates)
     return make_cases(read_raw_cases(path), vocabulary, protocol)[0]
@@ -66,7 +84,8 @@ def _record(split_folder: Path, opening: dict[str, Any]) -> None:
 
 def _entries(text: str) -> list[dict[str, Any]]:
     found = []
-    for line in text.splitlines():
+    # Not splitlines: a text in an opening may hold U+2028 and its like, which JSON leaves as they are.
+    for line in filter(None, text.split("\n")):
         try:
             found.append(json.loads(line))
         except ValueError:

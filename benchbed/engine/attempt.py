@@ -80,7 +80,8 @@ class Attempt:
     device
         Such as ``cpu`` or ``cuda:0``.
     fit_factory, vault
-        ``module:attribute`` of what trains and of what opens the vault.
+        ``module:attribute`` of what trains and of what opens the vault. The module of what trains also has ``FitSpec`` and
+        ``can_continue(folder)``.
     hang_after
         Seconds after which one step counts as hung and the process is ended; None never does.
     """
@@ -150,22 +151,18 @@ class Attempt:
         return named(self._fit_factory)(spec, self._data, device=self._device, folder=folder)
 
     def _adopt(self) -> Path:
-        """The folder of this attempt, with what the newest attempt before it left."""
+        """The folder of this attempt, with what the newest attempt before it left that can be continued."""
+        can_continue = import_module(self._fit_factory.partition(":")[0]).can_continue
         own = attempt_folder(self.folder, self.assignment.attempt)
-        if own.exists() and any(path.name != HUNG for path in own.iterdir()):
+        own.mkdir(parents=True, exist_ok=True)
+        if can_continue(own):
             return own
         for earlier in range(self.assignment.attempt - 1, 0, -1):
-            source = attempt_folder(self.folder, earlier)
-            if source.is_dir():
-                own.mkdir(parents=True, exist_ok=True)
-                left = [path for path in source.iterdir() if path.name != HUNG and not path.name.startswith(".")]
-                # What was written last comes first: should the process that wrote it be alive, it can only add what this
-                # attempt is about to compute again.
-                for path in sorted(left, key=lambda path: path.stat().st_mtime, reverse=True):
-                    with replacing(own / path.name) as temporary:
-                        shutil.copyfile(path, temporary)
-                break
-        own.mkdir(parents=True, exist_ok=True)
+            # Twice, for the process that wrote it may be alive and replace a file between two copies.
+            for _ in range(2):
+                _copy_run(attempt_folder(self.folder, earlier), own)
+                if can_continue(own):
+                    return own
         return own
 
     def _close(self) -> dict[str, Any]:
@@ -181,7 +178,13 @@ class Attempt:
             protocol = Protocol.model_validate(self._protocol)
             by = {"host": socket.gethostname(), "pid": os.getpid(), "study": given.study, "attempt": given.attempt}
             cases = named(self._vault)(
-                Path(given.split_folder), protocol, model=given.model, seed=given.seed, by=by, sweep=given.sweep
+                Path(given.split_folder),
+                protocol,
+                model=given.model,
+                seed=given.seed,
+                by=by,
+                sweep=given.sweep,
+                fingerprint=self._data.fingerprint,
             )
             result = self._fit.test(cases)
             result.write(cases_file)
@@ -205,6 +208,18 @@ class Attempt:
             finally:
                 faulthandler.cancel_dump_traceback_later()
                 (folder / HUNG).unlink(missing_ok=True)
+
+
+def _copy_run(source: Path, own: Path) -> None:
+    """Copy what an attempt left, except what is for people only."""
+    left = [path for path in source.glob("*") if path.name != HUNG and not path.name.startswith(".")]
+    with contextlib.suppress(FileNotFoundError):
+        # What was written last comes first: should the process that wrote it be alive, it can only add what this attempt is
+        # about to compute again.
+        for path in sorted(left, key=lambda path: path.stat().st_mtime, reverse=True):
+            if path.suffix != ".unreadable":
+                with replacing(own / path.name) as temporary:
+                    shutil.copyfile(path, temporary)
 
 
 def hung_stacks(trials: Path, assignment: Assignment) -> str | None:

@@ -98,7 +98,7 @@ def test_cases_are_counted_without_opening_the_vault(prepared_log):
         counts = case_counts(split.folder, rules)
         assert not (split.folder / "vault" / "openings.jsonl").exists()
         assert counts["valid"].cases == len(load_training_data(split.folder, rules).valid)
-    cases = open_vault(split.folder, rules, model="m", seed=0, by="test", sweep="s")
+    cases = open_vault(split.folder, rules, model="m", seed=0, by="test", sweep="s", fingerprint=split.fingerprint)
     assert counts["test"].cases == len(cases)
     assert counts["test"].targets == len(cases.targets.values)
 

@@ -8,8 +8,9 @@ import pytest
 
 from benchbed.data import vault
 from benchbed.data.cases import Rules
+from benchbed.data.load import load_training_data
 from benchbed.data.prepare import prepare
-from benchbed.data.split.make import split_dataset
+from benchbed.data.split.make import PreparedSplit, split_dataset
 from benchbed.data.split.spec import SplitSpec
 from benchbed.data.vault import open_vault, read_openings
 from benchbed.errors import DataError
@@ -25,8 +26,9 @@ def split_folder(prepared_log) -> Path:
     return split_dataset(prepared_log(random_log(0)), SplitSpec(kind="leave_one_out"), 0).folder
 
 
-def opened(folder: Path, model: str = "ease", seed: int = 1, sweep: str = "s"):
-    return open_vault(folder, RULES, model=model, seed=seed, by={"host": "h", "pid": 1}, sweep=sweep)
+def opened(folder: Path, model: str = "ease", seed: int = 1, sweep: str = "s", fingerprint: str | None = None):
+    made = PreparedSplit.open(folder).fingerprint if fingerprint is None else fingerprint
+    return open_vault(folder, RULES, model=model, seed=seed, by={"host": "h", "pid": 1}, sweep=sweep, fingerprint=made)
 
 
 def test_an_opening_is_on_record_before_the_test_is_read(split_folder, monkeypatch):
@@ -86,7 +88,7 @@ def test_openings_from_several_processes_are_all_kept(split_folder):
 def test_unopened_and_absent_vaults(split_folder, tmp_path):
     assert read_openings(split_folder) == []
     with pytest.raises(DataError, match="No test cases"):
-        opened(tmp_path)
+        opened(tmp_path, fingerprint="any")
 
 
 def test_a_rebuild_of_the_same_data_forgets_no_opening(raw, workspace):
@@ -98,3 +100,25 @@ def test_a_rebuild_of_the_same_data_forgets_no_opening(raw, workspace):
     assert [entry["seed"] for entry in read_openings(folder)] == [0, 1, 2]
     opened(folder, seed=0)
     assert read_openings(folder)[-1]["repeated"]
+
+
+def test_the_vault_of_other_data_stays_shut_and_the_attempt_leaves_no_opening(raw, workspace):
+    made, trained_on = [], []
+    for rows in (random_log(0), random_log(1)):
+        (raw / "log.tsv").write_text("".join("\t".join(map(str, row)) + "\n" for row in rows))
+        made.append(split_dataset(prepare(make_card(), workspace, raw), SplitSpec(kind="leave_one_out"), 0))
+        trained_on.append(load_training_data(made[-1].folder, RULES).fingerprint)
+    assert made[0].folder == made[1].folder
+    with pytest.raises(DataError, match="not the one that ease was trained on"):
+        opened(made[1].folder, fingerprint=trained_on[0])
+    assert read_openings(made[1].folder) == []
+    assert len(opened(made[1].folder, fingerprint=trained_on[1]))
+
+
+def test_a_line_separator_within_a_text_ends_no_line_of_the_log(split_folder):
+    for _ in range(2):
+        opened(split_folder, sweep="a\u2028b\x85c")
+    assert [(entry["sweep"], entry["repeated"]) for entry in read_openings(split_folder)] == [
+        ("a\u2028b\x85c", False),
+        ("a\u2028b\x85c", True),
+    ]

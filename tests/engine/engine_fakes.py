@@ -47,6 +47,13 @@ class FakeResult:
             temporary.write_text("cases")
 
 
+def can_continue(folder: Path) -> bool:
+    try:
+        return "history" in json.loads((folder / "state.json").read_text())
+    except (OSError, ValueError):
+        return False
+
+
 class FakeFit:
     """The value of epoch k is rate * k / 100. ``behaviour`` is a word, sometimes with an epoch: ``die:2``."""
 
@@ -58,7 +65,7 @@ class FakeFit:
         if self.word == "refuse":
             raise ValueError("this configuration cannot be built")
         state = folder / "state.json"
-        if state.exists():
+        if can_continue(folder):
             kept = json.loads(state.read_text())
             self.history = [Epoch(**row) for row in kept["history"]]
             self.finished = kept["finished"]
@@ -101,7 +108,10 @@ class FakeFit:
         return FakeResult()
 
 
-def open_fake_vault(split_folder: Path, protocol: Any, *, model: str, seed: int, by: dict[str, Any], sweep: str) -> str:
+def open_fake_vault(
+    split_folder: Path, protocol: Any, *, model: str, seed: int, by: dict[str, Any], sweep: str, fingerprint: str
+) -> str:
+    assert fingerprint == "of the training data"
     with (Path(split_folder) / "openings.txt").open("a") as log:
         log.write(f"{model} {seed} {sweep}\n")
     return "the cases"

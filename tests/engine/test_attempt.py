@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,7 +35,7 @@ def attempt(folder: Path, given: Assignment, hang_after: float | None = None) ->
     return Attempt(
         given,
         folder,
-        data=[1],
+        data=SimpleNamespace(fingerprint="of the training data"),
         protocol={"seen_items": "exclude"},
         device="cpu",
         fit_factory="engine_fakes:FakeFit",
@@ -69,6 +70,17 @@ def test_the_next_attempt_continues_in_a_folder_of_its_own_and_sends_the_whole_h
     folder = trial_folder(tmp_path, "search/fake/s1/abc", 3)
     kept = {k: len(json.loads((attempt_folder(folder, k) / "state.json").read_text())["history"]) for k in (1, 2)}
     assert kept == {1: 2, 2: 3}
+
+
+def test_an_attempt_that_left_nothing_readable_is_passed_over(tmp_path):
+    first = attempt(tmp_path, assignment(max_epochs=4))
+    first.step(), first.step()
+    attempt(tmp_path, assignment(attempt=2, max_epochs=4)).step()
+    folder = trial_folder(tmp_path, "search/fake/s1/abc", 3)
+    (attempt_folder(folder, 2) / "state.json").write_text('{"hist')
+    report = attempt(tmp_path, assignment(attempt=4, max_epochs=4)).step()
+    assert numbers(report) == [1, 2, 3] and not report["last"]
+    assert (folder / "processes.txt").read_text().split()[1::2] == ["0", "2", "2"]
 
 
 def test_an_attempt_whose_trial_had_finished_only_reports(tmp_path):

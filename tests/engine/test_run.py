@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from search_fakes import MemoryRecorder, fake_models, plan, space
@@ -34,7 +35,7 @@ def run(folder, plans, recorder=None, halt=None, **options):
         ledger,
         sweep_folder=folder,
         protocol={"seen_items": "exclude"},
-        data={plan.split_seed: [1] for plan in plans},
+        data={plan.split_seed: SimpleNamespace(fingerprint="of the training data") for plan in plans},
         halt=halt or threading.Event(),
         fit_factory="engine_fakes:FakeFit",
         vault="engine_fakes:open_fake_vault",
