@@ -97,6 +97,11 @@ class _Progress:
     finished: str | None = None
 
 
+def can_continue(folder: Path) -> bool:
+    """Whether a folder holds a run that can be read, and so continued."""
+    return read_checkpoint(folder) is not None
+
+
 class Fit:
     """One training run, epoch by epoch. The model is shown the training events, never the validation cases.
 
@@ -110,7 +115,7 @@ class Fit:
         Such as ``cpu`` or ``cuda:0``.
     folder
         Where checkpoints lie. A run found there is continued: same numbers as if it had never stopped (on the same device
-        and number of threads).
+        and number of threads). One that cannot be read is set aside and begins anew.
 
     Raises
     ------
@@ -201,7 +206,7 @@ class Fit:
         self.history.append(epoch)
         self._progress.finished = self._why_finished()
         if self.best is epoch and self._optimizers:
-            write_best(self.folder, self.model.state_dict())
+            write_best(self.folder, epoch.number, self.model.state_dict())
         self._checkpoint()
         return epoch
 
@@ -217,7 +222,7 @@ class Fit:
             raise ModelError(f"{self.spec.model} has no epoch with a finite validation value; there is nothing to test.")
         started = time.perf_counter()
         if self._optimizers:
-            self.model.load_state_dict(read_best(self.folder))
+            self.model.load_state_dict(read_best(self.folder, self.best.number))
         else:
             self._fit_once()
         self.model.eval()
@@ -286,7 +291,7 @@ class Fit:
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "weights": self.model.state_dict() if self._optimizers else {},
         }
-        write_checkpoint(self.folder, state)
+        write_checkpoint(self.folder, state, self.best.number if self.best and self._optimizers else None)
 
     def _continue(self) -> None:
         state = read_checkpoint(self.folder)

@@ -15,8 +15,8 @@ from benchbed.data.dataset import TrainingData
 from benchbed.errors import ModelError
 from benchbed.evaluation.protocol import Protocol
 from benchbed.models.gru4rec import GRU4Rec
-from benchbed.training.checkpoint import CHECKPOINT
-from benchbed.training.fit import Fit, FitSpec
+from benchbed.training.checkpoint import CHECKPOINT, UNREADABLE, best_file
+from benchbed.training.fit import Fit, FitSpec, can_continue
 
 PROTOCOL = Protocol(cutoffs=(5, 10), select_by="ndcg@10", seen_items="keep").model_dump(mode="json")
 SMALL = {"embedding_size": 8, "hidden_size": 12, "batch_targets": 64, "window": 8, "burn_in": 4, "learning_rate": 0.02}
@@ -54,14 +54,51 @@ def test_a_continued_run_equals_an_uninterrupted_one(ring: TrainingData, tmp_pat
     assert whole.test(ring.valid).metrics == second.test(ring.valid).metrics
 
 
-def test_a_kill_between_best_weights_and_checkpoint_changes_nothing(ring: TrainingData, tmp_path: Path) -> None:
-    whole = run(Fit(spec(), ring, folder=tmp_path / "whole"))
+def test_a_kill_between_best_weights_and_checkpoint_changes_nothing(
+    ring: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = Fit(spec(), ring, folder=tmp_path / "whole")
+    reference.step()
+    tested = reference.test(ring.valid).metrics
+    whole = run(reference)
     fit = Fit(spec(), ring, folder=tmp_path / "parts")
     fit.step()
-    before = (tmp_path / "parts" / CHECKPOINT).read_bytes()
-    fit.step()
-    (tmp_path / "parts" / CHECKPOINT).write_bytes(before)  # as if the second epoch's checkpoint had never been written
-    assert run(Fit(spec(), ring, folder=tmp_path / "parts")) == whole
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("benchbed.training.fit.write_checkpoint", interrupted)
+        fit.step()
+    assert fit.best is fit.history[1]  # its weights are on the disk, and do not count
+    again = Fit(spec(), ring, folder=tmp_path / "parts")
+    assert again.test(ring.valid).metrics == tested
+    again = Fit(spec(), ring, folder=tmp_path / "parts")
+    assert run(again) == whole
+    assert again.best is not None
+    assert [path.name for path in (tmp_path / "parts").glob("best-*")] == [best_file(again.best.number)]
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("broken", ["truncated", "empty", "garbage", "no best weights", "half of the best weights"])
+def test_a_checkpoint_that_cannot_be_read_counts_as_none(ring: TrainingData, tmp_path: Path, broken: str) -> None:
+    whole = run(Fit(spec(), ring, folder=tmp_path / "whole"))
+    folder = tmp_path / "parts"
+    fit = Fit(spec(), ring, folder=folder)
+    fit.step(), fit.step()
+    assert fit.best is not None and can_continue(folder)
+    checkpoint, best = folder / CHECKPOINT, folder / best_file(fit.best.number)
+    content = checkpoint.read_bytes()
+    if broken == "no best weights":
+        best.unlink()
+    elif broken == "half of the best weights":
+        best.write_bytes(best.read_bytes()[: best.stat().st_size // 2])
+    else:
+        content = {"truncated": content[: len(content) // 2], "empty": b"", "garbage": b"\x80\x02 no checkpoint"}[broken]
+        checkpoint.write_bytes(content)
+    assert not can_continue(folder)
+    assert (folder / (CHECKPOINT + UNREADABLE)).read_bytes() == content
+    again = Fit(spec(), ring, folder=folder)
+    assert again.history == [] and run(again) == whole
 
 
 def test_two_runs_in_one_process_do_not_disturb_each_other(ring: TrainingData, tmp_path: Path) -> None:
