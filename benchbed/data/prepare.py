@@ -155,7 +155,9 @@ def retired_place(folder: Path) -> Path:
 
 def _same_rules(previous: Prepared, card: Card) -> bool:
     known = (previous.manifest.get("rules_version"), previous.manifest.get("rules"))
-    return known == (RULES_VERSION, fingerprint(card.rules()))
+    # Of a simulated dataset the folder's name tells the simulator; the rest of its path may have moved.
+    simulator = card.simulate is None or Path(previous.manifest["raw"]["folder"]).name == _simulated_name(card)
+    return simulator and known == (RULES_VERSION, fingerprint(card.rules()))
 
 
 def _same_raw(previous: Prepared, files: RawFiles) -> bool:
@@ -197,11 +199,11 @@ def _raw_files(card: Card, workspace: Workspace, raw: Path | None, previous: Pre
 
 
 def _simulated(card: Card, workspace: Workspace, progress: Progress) -> Path:
-    """The folder of the raw files that the card's ``simulate`` block makes; made once per settings."""
+    """The folder of the raw files that the card's ``simulate`` block makes; made once per settings and simulator."""
     from benchbed.data.simulate import write_raw
 
     assert card.simulate is not None
-    folder = workspace.raw / f"{card.name}-{fingerprint(card.simulate)[:12]}"
+    folder = workspace.raw / _simulated_name(card)
     if not folder.is_dir():
         progress("simulating raw logs", 0.0)
         building = folder.with_name(f".{folder.name}.building")
@@ -210,6 +212,12 @@ def _simulated(card: Card, workspace: Workspace, progress: Progress) -> Path:
         write_raw(card.simulate, building)
         building.rename(folder)
     return folder
+
+
+def _simulated_name(card: Card) -> str:
+    from benchbed.data.simulate import spec
+
+    return f"{card.name}-{fingerprint(spec.SIMULATOR_VERSION, card.simulate)[:12]}"
 
 
 def _build(card: Card, folder: Path, files: RawFiles, progress: Progress) -> Prepared:

@@ -423,6 +423,19 @@ def test_simulated_logs_take_the_same_road_and_are_made_once(workspace):
     assert prepare(other, workspace).manifest["raw"]["fingerprint"] != prepared.manifest["raw"]["fingerprint"]
 
 
+def test_another_simulator_reuses_no_files_of_the_one_before(workspace, monkeypatch):
+    from benchbed.data.simulate import spec
+
+    card = Card.model_validate(SIMULATED)
+    made = prepare(card, workspace)
+    before, known = _stamps(made.folder), set(workspace.raw.iterdir())
+    assert _stamps(prepare(card, workspace).folder) == before
+    monkeypatch.setattr(spec, "SIMULATOR_VERSION", spec.SIMULATOR_VERSION + 1)
+    again = prepare(card, workspace)
+    (new,) = set(workspace.raw.iterdir()) - known
+    assert again.manifest["raw"]["folder"] == str(new)
+
+
 def test_a_simulated_dataset_takes_no_raw_folder(workspace, raw):
     with pytest.raises(DataError, match=r"--raw .* would not be read"):
         prepare(Card.model_validate(SIMULATED), workspace, raw)

@@ -11,6 +11,6 @@ The next item of a visitor is drawn from a mixture of four ways to choose, restr
 
 from benchbed.data.simulate.files import write_raw
 from benchbed.data.simulate.oracle import Truth, read_truth, target_probabilities
-from benchbed.data.simulate.spec import SimulateSpec, read_settings
+from benchbed.data.simulate.spec import SIMULATOR_VERSION, SimulateSpec, read_settings
 
-__all__ = ["SimulateSpec", "Truth", "read_settings", "read_truth", "target_probabilities", "write_raw"]
+__all__ = ["SIMULATOR_VERSION", "SimulateSpec", "Truth", "read_settings", "read_truth", "target_probabilities", "write_raw"]

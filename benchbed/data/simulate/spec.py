@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 from benchbed.config import Document, Schema, check
 from benchbed.errors import ConfigError
 
+SIMULATOR_VERSION = 1
+"""Raised when the same settings give other raw files than before."""
+
 SHORTEST = 5
 """Events that every user has at least: enough for a history, a validation target and a test target on every split."""
 
