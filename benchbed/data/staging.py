@@ -221,7 +221,7 @@ def judge_rejected(connection: DuckDBPyConnection, card: Card, keep_at: Path) ->
         )
         column = f" ({first[2]})" if first[2] else ""
         share = count["rejected"] / count["read"]
-        hint = date_advice(first[3]) if first[2] == "timestamp" else ""
+        hint = date_advice(first[3]) or fraction_advice(first[3]) if first[2] == "timestamp" else ""
         raise DataError(
             f"{count['rejected']} of {count['read']} rows of the table {name} cannot be read ({100 * share:.3g} %; the limit "
             f"max_rejected is {100 * card.max_rejected:.3g} %). The first: {first[0]}:{first[1]}: {first[3]}{column}.",
@@ -255,6 +255,35 @@ def date_advice(reason: str) -> str:
         + (" or ".join(guesses) or 'timestamp_format: "..." in the notation of strptime, such as "%Y-%m-%d %H:%M:%S"')
         + "\n  "
     )
+
+
+def fraction_advice(reason: str) -> str:
+    """Which unit to write in the card when a timestamp was rejected for its fraction.
+
+    Parameters
+    ----------
+    reason
+        As in the reject table.
+
+    Examples
+    --------
+    >>> print(fraction_advice("'1396437466.94' has a fraction; timestamp_unit is seconds").strip())
+    Set in tables.interactions of the card:  timestamp_unit: fractional_seconds
+    >>> print(fraction_advice("'1396437466940.5' has a fraction; timestamp_unit is seconds").strip())
+    These look like milliseconds. Cut the fractions off in the file, and set:  timestamp_unit: milliseconds
+    """
+    shown = re.match(r"'(.*)' has a fraction; ", reason)
+    if shown is None:
+        return ""
+    try:
+        value = abs(float(shown[1]))
+    except ValueError:  # pragma: no cover - the engine reads a number that Python does not
+        value = 0.0
+    # As seconds, 1e11 is the year 5138; as milliseconds, 1e14 is.
+    if value < 1e11:
+        return "Set in tables.interactions of the card:  timestamp_unit: fractional_seconds\n  "
+    unit = "milliseconds" if value < 1e14 else "microseconds"
+    return f"These look like {unit}. Cut the fractions off in the file, and set:  timestamp_unit: {unit}\n  "
 
 
 def _follows(text: str, pattern: str) -> bool:

@@ -190,12 +190,25 @@ def test_a_header_that_lacks_a_column_is_answered_with_the_nearest(raw):
     with pytest.raises(DataError, match="has no column 'userid'") as caught:
         rows_of(path, table(2, header=True, columns={"user": "userid", "item": "item_id"}))
     assert "Did you mean 'user_id'?" in str(caught.value)
+    assert "separator" not in str(caught.value)
 
 
 def test_a_wrong_separator_is_answered_with_the_number_of_columns(raw):
     path = write(raw, "1;2;3\n1;2;3\n")
-    with pytest.raises(DataError, match=r"has 1 column .*item from column 1"):
+    with pytest.raises(DataError, match=r"has 1 column .*item from column 1") as caught:
         rows_of(path, table(2))
+    assert 'its rows look like separator: ";"' in str(caught.value)
+
+
+@pytest.mark.parametrize(("written", "shown"), [(";", '";"'), ("\t", r'"\t"'), ("::", '"::"'), ("|", '"|"')])
+@pytest.mark.parametrize("quoted", ["", '"'])
+def test_a_wrong_separator_under_a_header_is_answered_with_the_likely_one(raw, written, shown, quoted):
+    header = written.join(f"{quoted}{name}{quoted}" for name in ("customer", "article", "when"))
+    path = write(raw, f"{header}\n{written.join('123')}\n")
+    with pytest.raises(DataError, match="has no column 'customer'") as caught:
+        rows_of(path, table(2, header=True, columns={"user": "customer", "item": "article"}))
+    assert f'The card says separator: ","; its header looks like separator: {shown}.' in str(caught.value)
+    assert "Did you mean" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ["", "\n\n\n", "\ufeff"])

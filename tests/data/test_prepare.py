@@ -186,6 +186,20 @@ def test_too_many_of_them_stop_the_job_with_an_example_and_the_rest_on_disk(raw,
     assert [row["line"] for row in pq.read_table(kept).to_pylist()] == [98, 99]
 
 
+@pytest.mark.parametrize(
+    ("written", "unit", "remedy"),
+    [
+        ("1396437466.94", "seconds", "timestamp_unit: fractional_seconds"),
+        ("1396437466.94", "milliseconds", "timestamp_unit: fractional_seconds"),
+        ("1396437466940.5", "seconds", "timestamp_unit: milliseconds"),
+    ],
+)
+def test_times_with_a_fraction_are_answered_with_the_unit_to_set(prepared_log, written, unit, remedy):
+    with pytest.raises(DataError, match=f"'{written}' has a fraction; timestamp_unit is {unit}") as caught:
+        prepared_log([("u", "a", written)], log={"timestamp_unit": unit})
+    assert remedy in str(caught.value)
+
+
 def test_compression_and_file_names_leave_no_trace_in_the_fingerprint(tmp_path):
     content = "".join(f"{u}\t{i}\t{t}\n" for u, i, t in random_log(1)).encode()
     made = {}

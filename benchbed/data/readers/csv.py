@@ -6,6 +6,7 @@ row number for a value that fails a later check (an empty id), and has only a fe
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from benchbed.data.card import Table
 
 SAMPLE = 1000
+USUAL_SEPARATORS = ("\t", ",", ";", "|", "::", " ")
+"""Guessed for advice, never for reading."""
 LINE_ENDS = literal("\r\n")
 
 
@@ -57,7 +60,8 @@ def read(connection: DuckDBPyConnection, file: RawFile, table: Table) -> Iterato
         raise DataError(f"{file.path} starts with {SAMPLE} blank lines, or holds nothing else.")
     counts = [len(text.split(marker)) for text in sample]
     width = counts[0] if table.header else int(np.bincount(counts).argmax())
-    positions = _positions(sample[0].split(marker), file, table) if table.header else _numbers(width, file, table)
+    rows = [text.replace(marker, table.separator) for text in sample[:20]]
+    positions = _positions(sample[0].split(marker), file, table) if table.header else _numbers(width, file, table, rows)
 
     failures: list[BenchbedError] = []
 
@@ -93,12 +97,39 @@ def _positions(header: list[str], file: RawFile, table: Table) -> list[int]:
         if names.count(str(column)) != 1:
             close = nearest(str(column), names)
             problem = "has no column" if column not in names else "has several columns"
+            other = _separator_of_header(table.separator.join(header), table)
+            if other is not None:
+                now, likely = json.dumps(table.separator), json.dumps(other)
+                hint = f"The card says separator: {now}; its header looks like separator: {likely}. "
+            else:
+                hint = f"Did you mean '{close}'? " if close else ""
             raise DataError(
                 f"{file.path} {problem} '{column}' (the card names it for {role}).",
-                advice=(f"Did you mean '{close}'? " if close else "") + f"Its header: {', '.join(names)}.",
+                advice=f"{hint}Its header: {', '.join(names)}.",
             )
         positions.append(names.index(str(column)))
     return positions
+
+
+def _separator_of_header(header: str, table: Table) -> str | None:
+    """The usual separator under which more of the card's columns are found than under the card's; None when there is none."""
+    wanted = {str(column) for _, column in table.sources()}
+
+    def found(separator: str) -> int:
+        return len(wanted & {_unquoted(name, table.quote) for name in header.split(separator)})
+
+    best = max(USUAL_SEPARATORS, key=found)
+    return best if found(best) > found(table.separator) else None
+
+
+def _separator_of_rows(rows: list[str], table: Table) -> str | None:
+    """The usual separator that divides all rows into the same number of columns, enough for the card; None without."""
+    enough = max(int(column) for _, column in table.sources()) + 1
+    for separator in USUAL_SEPARATORS:
+        counts = {len(row.split(separator)) for row in rows}
+        if separator != table.separator and len(counts) == 1 and min(counts) >= enough:
+            return separator
+    return None
 
 
 def _unquoted(text: str, quote: str | None) -> str:
@@ -107,14 +138,17 @@ def _unquoted(text: str, quote: str | None) -> str:
     return text
 
 
-def _numbers(width: int, file: RawFile, table: Table) -> list[int]:
+def _numbers(width: int, file: RawFile, table: Table, rows: list[str]) -> list[int]:
     """Positions as the card gives them, checked against the number of columns that most rows have."""
     for role, column in table.sources():
         if int(column) >= width:
+            other = _separator_of_rows(rows, table)
+            now = json.dumps(table.separator)
+            likely = f"; its rows look like separator: {json.dumps(other)}" if other is not None else ""
             raise DataError(
                 f"{file.path} has {width} column{'s' if width != 1 else ''} (numbers 0 to {width - 1}), but the card takes "
                 f"{role} from column {column}.",
-                advice=f"Check 'separator' (now {table.separator!r}) and the column numbers, which count from 0.",
+                advice=f"Check 'separator' (now {now}{likely}) and the column numbers, which count from 0.",
             )
     return [int(column) for _, column in table.sources()]
 
