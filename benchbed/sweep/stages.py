@@ -51,6 +51,8 @@ class SweepOutcome:
         Whether it was stopped before its end; the same command continues it.
     unsent
         Whether some of the record has not reached the tracking store; the next start or report sends it.
+    refused
+        What the tracking store refused for good, with its reason; it stays in the sweep's own record.
     """
 
     benchmark: str
@@ -59,6 +61,7 @@ class SweepOutcome:
     untested: tuple[str, ...] = ()
     interrupted: bool = False
     unsent: str | None = None
+    refused: tuple[str, ...] = ()
 
     @property
     def failed_trials(self) -> int:
@@ -87,6 +90,9 @@ class SweepOutcome:
             lines.append(f"Without a test result: {', '.join(self.untested)}. Why: error.txt in the folders of their trials.")
         if self.unsent:
             lines.append(f"Part of the record has not reached the tracking store ({self.unsent}); `benchbed report` sends it.")
+        if self.refused:
+            more = f", and {len(self.refused) - 1} more" if len(self.refused) > 1 else ""
+            lines.append(f"The tracking store refused part of the record, which it will never show: {self.refused[0]}{more}.")
         return "\n".join(lines)
 
 
@@ -260,6 +266,7 @@ def _drive(
         tuple(untested),
         interrupted=not done,
         unsent=None if sent else (tracker.trouble or "it is slow"),
+        refused=tuple(tracker.refused),
     )
 
 

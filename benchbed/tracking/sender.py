@@ -37,6 +37,14 @@ _PERMANENT = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST
 """Error codes of MLflow that another attempt at the same record does not mend."""
 
 
+class _SendAgain(Exception):
+    """What the store refused is to be sent in another way, after a new connection."""
+
+
+def _is_permanent(error: Exception) -> bool:
+    return getattr(error, "error_code", None) in _PERMANENT or isinstance(error, FileNotFoundError)
+
+
 class Sender:
     """Tells an MLflow store what stands in an outbox.
 
@@ -61,6 +69,7 @@ class Sender:
         self._experiments: dict[str, str] = {}
         self._runs: dict[str, _Known] = {}
         self._stubborn: tuple[int, int] = (0, 0)
+        self._singly = 0
         self.refused: list[str] = []
 
     def send(self, most: int = 400) -> bool:
@@ -76,13 +85,16 @@ class Sender:
         Exception
             Whatever the store or the way to it raises. The position is kept; the next call connects anew.
         """
-        try:
-            if self._client is None:
-                self._reconnect()
-            return self._send(most)
-        except Exception:
-            self._client = None
-            raise
+        while True:
+            try:
+                if self._client is None:
+                    self._reconnect()
+                return self._send(most)
+            except _SendAgain:
+                self._client = None
+            except Exception:
+                self._client = None
+                raise
 
     def _send(self, most: int) -> bool:
         reached, left = self._outbox.sent.offset, False
@@ -91,27 +103,45 @@ class Sender:
             if count >= most:
                 left = True
                 break
+            if record.end <= self._singly:
+                self._send_one(record)
+                continue
             try:
                 self._tell(record, batch)
             except Exception as error:
-                if not self._give_up_on(record, error):
-                    raise
+                self._doubt(record.end, error)
+                raise
             reached = record.end
-        batch.flush()
+        try:
+            batch.flush()
+        except Exception as error:
+            self._doubt(reached, error)
+            raise
         if reached > self._outbox.sent.offset:
             self._outbox.mark_sent(Sent(reached, self._uri))
         return left
 
-    def _give_up_on(self, record: Record, error: Exception) -> bool:
-        """Whether the store refuses this one record for good: refused three times, for a reason that waiting does not mend."""
-        if getattr(error, "error_code", None) not in _PERMANENT and not isinstance(error, FileNotFoundError):
-            return False
-        number, times = self._stubborn
-        self._stubborn = (record.number, times + 1 if number == record.number else 1)
-        if self._stubborn[1] < 3:
-            return False
-        self.refused.append(f"record {record.number} ({record.kind}): {first_line(error)}")
-        return True
+    def _doubt(self, end: int, error: Exception) -> None:
+        """Something up to here is refused for good: send record by record, to find out what, and let the others through."""
+        if _is_permanent(error):
+            self._singly = end
+            raise _SendAgain from error
+
+    def _send_one(self, record: Record) -> None:
+        """Send one record; one that is refused three times is remembered and left out, so that it holds up no other."""
+        batch = Batch(self._connected())
+        try:
+            self._tell(record, batch)
+            batch.flush()
+        except Exception as error:
+            if not _is_permanent(error):
+                raise
+            number, times = self._stubborn
+            self._stubborn = (record.number, times + 1 if number == record.number else 1)
+            if self._stubborn[1] < 3:
+                raise _SendAgain from error
+            self.refused.append(f"record {record.number} ({record.kind}): {first_line(error)}")
+        self._outbox.mark_sent(Sent(record.end, self._uri))
 
     # ----- what the store already knows -----------------------------------------------------------------------------
 

@@ -399,3 +399,39 @@ def test_what_is_not_there_is_told_with_advice(store_home, tmp_path):
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "postgresql+psycopg2://nobody@127.0.0.1:1/none", "databricks"])
 def test_a_store_that_is_only_away_is_no_mistake(uri):
     check_store(uri)
+
+
+@pytest.mark.parametrize("where", ["gathered", "at once"])
+def test_a_record_that_is_refused_for_good_is_named_and_holds_up_no_other(store_home, tmp_path, monkeypatch, where):
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+    from mlflow.tracking import MlflowClient
+
+    real, end = MlflowClient.log_batch, MlflowClient.set_terminated
+
+    def log_batch(self, run_id, metrics=(), params=(), tags=(), **more):
+        if where == "gathered" and any(metric.step == 2 and metric.key == "loss" for metric in metrics):
+            raise MlflowException("no such value", error_code=INVALID_PARAMETER_VALUE)
+        return real(self, run_id, metrics, params, tags, **more)
+
+    def set_terminated(self, run_id, status=None, end_time=None):
+        if where == "at once" and status == "FAILED":
+            raise MlflowException("no such value", error_code=INVALID_PARAMETER_VALUE)
+        return end(self, run_id, status, end_time)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", log_batch)
+    monkeypatch.setattr(MlflowClient, "set_terminated", set_terminated)
+    tracker = Tracker(store_home.sweep("made-up"), store_home)
+    tracker.start(small().facts())
+    for number in (0, 1):
+        key = Key("search/gru4rec/s42/1f", number)
+        tracker.opened(key, {"stage": "search", "model": "gru4rec", "parameters": {"dim": 8}})
+        for step in (1, 2, 3) if number == 0 else (1,):
+            tracker.epochs(key, [{"number": step, "value": 0.5, "metrics": {}, "loss": 1.0}])
+        tracker.closed(key, "FAIL" if number == 0 else "COMPLETE", {"value": 0.5, "reason": "max_epochs"})
+    assert tracker.close(60) and tracker.unsent == 0
+    assert len(tracker.refused) == 1 and "no such value" in tracker.refused[0]
+    assert ("(epochs)" if where == "gathered" else "(closed)") in tracker.refused[0]
+    runs = {run.data.tags["benchbed.key"]: run for run in runs_of(store_home)}
+    assert runs["search/gru4rec/s42/1f/1"].info.status == "FINISHED"
+    assert runs["search/gru4rec/s42/1f/0"].data.metrics["loss"] == 1.0
