@@ -27,10 +27,9 @@ def claims(text: str, peer: str | None) -> list[list[str]]:
 
 
 def measure(command: list[str]) -> dict[str, Any]:
-    """Run one claim; the JSON line that it printed last, or what went wrong. Where the peer lies on this machine is not told."""
-    shown = " ".join(
-        "PATH" if before == "--peer-python" else word for before, word in zip(["", *command], command, strict=False)
-    )
+    """Run one claim; the JSON line that it printed last, or what went wrong. Where a peer lies on this machine is not told."""
+    words = ["PATH" if before == "--peer-python" else word for before, word in zip(["", *command], command, strict=False)]
+    shown = " ".join(words)
     print(f"\n$ python perf/{shown}", flush=True)
     process = subprocess.Popen([sys.executable, str(HERE / command[0]), *command[1:]], stdout=subprocess.PIPE, text=True)
     last = ""
