@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from benchbed.search.studies import best_trial, seed_of
+from benchbed.search.studies import best_trial, is_left_out, seed_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ def count(
     study: optuna.Study, stage: str, model: str, split_seed: int, budget: int, seeds: Sequence[int] | None = None
 ) -> Counts:
     """Where an Optuna study stands."""
-    trials = [trial for trial in study.get_trials(deepcopy=False) if seeds is None or seed_of(trial) in seeds]
+    everything = [trial for trial in study.get_trials(deepcopy=False) if not is_left_out(trial)]
+    trials = [trial for trial in everything if seeds is None or seed_of(trial) in seeds]
     states = [trial.state for trial in trials]
     best = best_trial(trials)
     return Counts(

@@ -16,7 +16,7 @@ from benchbed.search.counts import Counts, count
 from benchbed.search.plans import Assignment, FinalPlan, Plan, Shape
 from benchbed.search.recorder import Recorder, RunKey
 from benchbed.search.storage import persist
-from benchbed.search.studies import SearchStudy, Study, make_study
+from benchbed.search.studies import LEFT_OUT, SearchStudy, Study, make_study
 
 __all__ = ["Counts", "FailureKind", "Ledger", "Observer"]
 
@@ -110,6 +110,8 @@ class Ledger:
         if self._again:
             study, number = self._again.popleft()
             trial = study.take_up(number)
+            if trial.user_attrs.get(LEFT_OUT):
+                trial.set_user_attr(LEFT_OUT, False)
         else:
             chosen = self._choose()
             if chosen is None:
@@ -307,6 +309,8 @@ class Ledger:
         """Tell Optuna what only the recorder knows, the recorder what only Optuna knows, and take up what is unfinished."""
         for frozen in study.trials:
             if frozen.state == TrialState.WAITING:
+                if not study.wants(frozen):
+                    self._leave_out(study, study.optuna.ask().number, None)
                 continue
             number, key = frozen.number, study.key(frozen.number)
             record = known.get(str(key))
@@ -348,7 +352,20 @@ class Ledger:
             self._record(self._recorder.closed, study.key(number), TrialState.PRUNED.name, told)
             study.tell(number, TrialState.PRUNED)
             return
-        self._again.append((study, number))
+        if study.wants(study.trials[number]):
+            self._again.append((study, number))
+        else:
+            self._leave_out(study, number, record)
+
+    def _leave_out(self, study: Study, number: int, record: dict[str, Any] | None) -> None:
+        """An unfinished run of a seed that the benchmark file no longer names: it is not run, and not left open either."""
+        trial = study.take_up(number)
+        trial.set_user_attr(LEFT_OUT, True)
+        if record is None:
+            assignment = study.assign(trial, int(trial.user_attrs.get("attempts", 1)), study.plan.shape)
+            self._record(self._recorder.opened, study.key(number), study.opening_facts(assignment))
+        self._record(self._recorder.closed, study.key(number), TrialState.FAIL.name, {"reason": "no longer asked for"})
+        study.tell(number, TrialState.FAIL)
 
     def _record(self, write: Callable[..., None], *said: Any) -> None:
         persist(partial(write, *said), "The record of the runs (outbox)")

@@ -22,6 +22,9 @@ from benchbed.search.samplers import make_sampler
 
 optuna.logging.set_verbosity(logging.ERROR)
 
+LEFT_OUT = "left_out"
+"""Attribute of a final run that was closed because its seed was no longer asked for."""
+
 LARGEST_LIST = 10_000
 """A finite space of at most so many configurations never gives the same one twice."""
 
@@ -112,6 +115,10 @@ class Study:
             "resources": {"cpu": assignment.shape.cpu, "gpu": assignment.shape.gpu},
             **plan.facts,
         }
+
+    def wants(self, trial: FrozenTrial) -> bool:
+        """Whether the plan still asks for a trial that was started or waits."""
+        return True
 
     def should_prune(self, number: int) -> bool:
         """Whether the pruner ends a trial where it stands; trial 0 never."""
@@ -264,8 +271,12 @@ class FinalStudy(Study):
             sweep=plan.sweep,
         )
 
+    def wants(self, trial: FrozenTrial) -> bool:
+        """Whether the seed of a run is one of the plan's."""
+        return seed_of(trial) in self.plan.seeds
+
     def _missing(self) -> list[int]:
-        made = {seed_of(trial) for trial in self.trials}
+        made = {seed_of(trial) for trial in self.trials if not is_left_out(trial)}
         return [seed for seed in self.plan.seeds if seed not in made]
 
     def _with_seed(self, trial: optuna.Trial) -> optuna.Trial:
@@ -285,6 +296,11 @@ def seed_of(trial: FrozenTrial) -> int | None:
     """The training seed of a final run, also before it is drawn."""
     seed: int | None = trial.params.get("seed", trial.system_attrs.get("fixed_params", {}).get("seed"))
     return seed
+
+
+def is_left_out(trial: FrozenTrial) -> bool:
+    """Whether a final run was closed unfinished, for its seed was no longer asked for; asked for again, it is run anew."""
+    return trial.state.is_finished() and bool(trial.user_attrs.get(LEFT_OUT))
 
 
 def _identity(trial: FrozenTrial) -> str:

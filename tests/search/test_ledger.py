@@ -367,3 +367,24 @@ def test_only_the_seeds_of_the_plan_are_counted(storage):
     assert read == counts
     drain(ledger)
     assert ledger.counts(ledger.studies[0]).complete == 2
+
+
+def test_an_unfinished_run_of_a_seed_that_is_no_longer_asked_for_is_closed_and_not_run(storage):
+    recorder = MemoryRecorder()
+    ledger = Ledger([final(seeds=(1, 2))], storage, recorder)
+    ledger.next("a")
+    finish(ledger, "a", 0.3)
+    assert ledger.next("b").seed == 2
+    study = ledger.studies[0].optuna
+    study.enqueue_trial({"seed": 9})
+    ledger = Ledger([final(seeds=(1, 4))], storage, recorder)
+    assert [trial.state.name for trial in study.get_trials()] == ["COMPLETE", "FAIL", "FAIL"]
+    assert [one["state"] for one in recorder.runs.values()] == ["COMPLETE", "FAIL", "FAIL"]
+    assert list(recorder.runs.values())[1]["closing"]["reason"] == "no longer asked for"
+    assert ledger.next("c").seed == 4 and ledger.next("d") is None
+    ledger.epochs("c", rows(0.2), last=True)
+    assert ledger.finished and ledger.counts(ledger.studies[0]).failed == 0
+    again = Ledger([final(seeds=(1, 2))], storage, recorder)
+    assert again.next("e").seed == 2  # asked for once more, it is run
+    again.epochs("e", rows(0.2), last=True)
+    assert again.finished and again.counts(again.studies[0]).complete == 2
