@@ -7,11 +7,12 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from benchbed.errors import ResourceError
 
@@ -104,7 +105,7 @@ def _check_reachable(address: str) -> None:
 
 @contextlib.contextmanager
 def halting_on_signals(halt: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM set an event; a second one interrupts at once.
+    """Let Ctrl-C and SIGTERM set an event; a second one ends the process at once, with exit code 3.
 
     To be entered after the connection is made, for Ray puts a SIGTERM handler of its own in place. Outside of the main thread
     nothing can be caught, and nothing is.
@@ -113,9 +114,12 @@ def halting_on_signals(halt: threading.Event) -> Iterator[None]:
         yield
         return
 
+    asked = threading.Event()  # halt may be set by others
+
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if halt.is_set():
-            raise KeyboardInterrupt
+        if asked.is_set():
+            _end_at_once()
+        asked.set()
         halt.set()
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -124,3 +128,17 @@ def halting_on_signals(halt: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def _end_at_once() -> NoReturn:
+    """End without a word to anybody: what is on the disk is what the next start goes on from."""
+    if sys.stdout.isatty():
+        os.write(sys.stdout.fileno(), b"\x1b[?25h\n")  # a live table hides the cursor
+    with contextlib.suppress(Exception):
+        import ray
+
+        node = ray._private.worker._global_node
+        if node is not None and node.is_head():
+            # A Ray that was started for this sweep would outlive it.
+            node.kill_all_processes(check_alive=False, allow_graceful=False)
+    os._exit(3)

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -26,14 +29,38 @@ def test_no_cluster_at_an_address_is_the_users_mistake(address, said):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_halts_and_the_second_interrupts(number):
+def test_the_first_signal_halts_and_leaves_the_handlers_as_they_were(number):
     halt, before = threading.Event(), signal.getsignal(number)
     with halting_on_signals(halt):
         os.kill(os.getpid(), number)
         assert halt.is_set()
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("local_ray", [False, True])
+def test_the_second_signal_ends_the_process_at_once(local_ray):
+    code = (
+        "import contextlib, os, signal, sys, threading, time\n"
+        "from benchbed.engine.connect import cluster, halting_on_signals\n"
+        "with cluster() if sys.argv[1] == 'True' else contextlib.nullcontext(), halting_on_signals(threading.Event()):\n"
+        "    if 'ray' in sys.modules: print(*[p.process.pid for l in sys.modules['ray']._private.worker._global_node"
+        ".all_processes.values() for p in l], flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(30)\n"
+        "    finally:\n"
+        "        print('went on')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(local_ray)], capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 3 and "went on" not in done.stdout, done.stderr
+    until = time.monotonic() + 10
+    left = [int(word) for word in done.stdout.split()]
+    assert bool(left) is local_ray
+    while left and time.monotonic() < until:
+        left = [pid for pid in left if Path(f"/proc/{pid}").exists()]
+        time.sleep(0.1)
+    assert not left
 
 
 def test_automatic_shapes_share_gpus_by_the_cores_that_go_with_them():
