@@ -23,7 +23,7 @@ def status(benchmark: BenchmarkArgument, workspace: WorkspaceOption = None, json
     from rich.table import Table
 
     console = Console(highlight=False)
-    console.print(f"[bold]{found.benchmark}[/bold]: {found.summary}")
+    console.print(f"[bold]{found.benchmark}[/bold]: {found.summary(benchmark)}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("stage", "model", "split", "trials", "complete", "pruned", "failed", "running", "best"):
         table.add_column(column, justify="left" if column in ("stage", "model") else "right", no_wrap=True)

@@ -46,7 +46,7 @@ class SweepOutcome:
     counts
         Where every study stands, searches first.
     untested
-        Models (and split seeds) whose search gave no complete trial, or whose final runs gave no result.
+        Models whose search gave no complete trial, or whose final runs gave no result, with split seed and recorded reason.
     interrupted
         Whether it was stopped before its end; the same command continues it.
     unsent
@@ -87,7 +87,7 @@ class SweepOutcome:
             lines.append(f"Finished: {spent} trials, {pruned} of them pruned, {self.failed_trials} failed.")
             lines.append(f"The leaderboard: benchbed report {name}")
         if self.untested:
-            lines.append(f"Without a test result: {', '.join(self.untested)}. Why: error.txt in the folders of their trials.")
+            lines.append(f"Without a test result: {', '.join(self.untested)}.")
         if self.unsent:
             lines.append(f"Part of the record has not reached the tracking store ({self.unsent}); `benchbed report` sends it.")
         if self.refused:
@@ -284,7 +284,9 @@ def _both_stages(drive: _Drive, plans: list[SearchPlan], *, look: bool) -> tuple
     untested: list[str] = []
 
     def name(plan: Plan) -> str:
-        return plan.model + (f" (split seed {plan.split_seed})" if several else "")
+        said = [f"split seed {plan.split_seed}"] if several else []
+        said += drive.tracker.reasons(plan.study_name)[:1]
+        return plan.model + (f" ({'; '.join(said)})" if said else "")
 
     for study in ledger.studies:
         assert isinstance(study, SearchStudy)

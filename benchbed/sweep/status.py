@@ -34,21 +34,35 @@ class SweepStatus:
 
     @property
     def finished(self) -> bool:
-        """Whether both stages came to their end."""
-        finals = [study for study in self.studies if study.stage == "final"]
-        return bool(finals) and all(study.spent >= study.budget for study in self.studies)
+        """Whether both stages came to their end: every budget is spent, and what a search found has its final runs."""
+        tested = {(study.model, study.split_seed) for study in self.studies if study.stage == "final"}
+        found = {(study.model, study.split_seed) for study in self.studies if study.stage == "search" and study.complete}
+        return bool(self.studies) and found <= tested and not self._open
 
-    @property
-    def summary(self) -> str:
-        """One line for people."""
+    def summary(self, called: str = "") -> str:
+        """One line for people; ``called`` is what the user called the benchmark (a path, perhaps)."""
         if not self.studies:
             return "not started" if self.holder is None else f"being started by {self.holder.name}"
-        spent, budget = sum(study.spent for study in self.studies), sum(study.budget for study in self.studies)
         if self.holder is not None:
-            return f"run by {self.holder.name}: {spent} of {budget} trials done"
+            return f"run by {self.holder.name}: {self._spent} of {self._budget} trials done"
         if self.finished:
-            return f"finished, {spent} trials"
-        return f"not running: {spent} of {budget} trials done; benchbed sweep {self.benchmark} continues it"
+            complete = any(study.stage == "final" and study.complete for study in self.studies)
+            return f"finished, {self._spent} trials" + ("" if complete else "; none of them gave a result that could be tested")
+        name = called or self.benchmark
+        return f"not running: {self._spent} of {self._budget} trials done; benchbed sweep {name} continues it"
+
+    @property
+    def _spent(self) -> int:
+        return sum(study.spent for study in self.studies)
+
+    @property
+    def _budget(self) -> int:
+        return sum(study.budget for study in self.studies)
+
+    @property
+    def _open(self) -> bool:
+        """Whether a study has budget left: another one may hold more trials than are asked for now."""
+        return any(study.spent < study.budget for study in self.studies)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""

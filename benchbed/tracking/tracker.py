@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Protocol
@@ -103,6 +104,12 @@ class Tracker:
             key: {"state": one["state"], "value": one["value"], "steps": list(one["steps"])} for key, one in self._known.items()
         }
 
+    def reasons(self, study: str) -> list[str]:
+        """Why trials of a study failed, the most frequent reason first; where none failed, why the others ended."""
+        mine = [one for key, one in self._known.items() if key.rpartition("/")[0] == study and one.get("why")]
+        failed = [one["why"] for one in mine if one["state"] == "FAIL"]
+        return [why for why, _ in Counter(failed or [one["why"] for one in mine]).most_common()]
+
     def close(self, timeout: float = 30.0) -> bool:
         """Send what is left, for at most ``timeout`` seconds.
 
@@ -148,7 +155,9 @@ class Tracker:
         if record.kind == "epochs":
             one["steps"].extend(int(epoch["number"]) for epoch in record.body["epochs"])
         elif record.kind == "closed":
-            one["state"], one["value"] = record.body["state"], record.body["facts"].get("value")
+            facts = record.body["facts"]
+            one["state"], one["value"] = record.body["state"], facts.get("value")
+            one["why"] = ": ".join(str(facts[name]) for name in ("reason", "message") if facts.get(name))
 
     def _run(self) -> None:
         """The background thread: send, pause, send; wait longer and longer while the store is away."""

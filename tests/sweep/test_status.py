@@ -16,7 +16,7 @@ from benchbed.search.storage import journal_path, open_storage
 from benchbed.sweep.benchmark import Benchmark
 from benchbed.sweep.lease import Lease
 from benchbed.sweep.stages import SweepOutcome
-from benchbed.sweep.status import read_status
+from benchbed.sweep.status import SweepStatus, read_status
 from benchbed.workspace import Workspace
 
 BENCHMARK = Benchmark.model_validate(
@@ -36,7 +36,7 @@ def counts(**changes) -> Counts:
 
 def test_the_status_of_a_sweep_that_never_started(tmp_path):
     found = read_status(BENCHMARK, Workspace(tmp_path))
-    assert found.summary == "not started" and not found.finished and found.studies == ()
+    assert found.summary() == "not started" and not found.finished and found.studies == ()
     assert json.loads(json.dumps(found.to_json()))["running"] is None
 
 
@@ -59,9 +59,9 @@ def test_the_status_of_a_running_sweep_is_read_without_touching_it(tmp_path):
     assert (first.complete, first.pruned, first.failed, first.running, first.spent) == (1, 1, 0, 1, 2)
     assert (first.best_number, first.best_value) == (0, 0.2)
     assert (second.spent, second.budget) == (0, 3)
-    assert found.summary.startswith("run by ") and "2 of 7 trials" in found.summary
+    assert found.summary().startswith("run by ") and "2 of 7 trials" in found.summary()
     assert json.loads(json.dumps(found.to_json()))["studies"][0]["spent"] == 2
-    assert "benchbed sweep mine continues it" in read_status(BENCHMARK, workspace).summary
+    assert "benchbed sweep mine continues it" in read_status(BENCHMARK, workspace).summary()
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,29 @@ def test_the_status_of_a_running_sweep_is_read_without_touching_it(tmp_path):
 )
 def test_exit_codes(changes, code):
     assert SweepOutcome("mine", "mine-1", **changes).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("studies", "finished", "said"),
+    [
+        ([counts(complete=2, failed=1)], False, "continues it"),
+        ([counts(complete=3), counts(stage="final", budget=1, complete=1)], True, "finished, 4 trials"),
+        (
+            [counts(complete=3), counts(stage="final", budget=2, complete=1)],
+            False,
+            "benchbed sweep here/mine.yaml continues it",
+        ),
+        ([counts(complete=3), counts(model="b", complete=3), counts(stage="final", complete=3)], False, "continues it"),
+        ([counts(complete=3), counts(model="b", failed=3), counts(stage="final", complete=3)], True, "finished, 9 trials"),
+        ([counts(failed=3)], True, "none of them gave a result"),
+        ([counts(complete=9), counts(model="b", complete=1), counts(stage="final", complete=3)], False, "continues it"),
+    ],
+)
+def test_a_sweep_is_finished_when_what_was_found_is_tested(studies, finished, said):
+    status = SweepStatus("mine", "mine-1", None, tuple(studies))
+    assert status.finished is finished and said in status.summary("here/mine.yaml")
+
+
+def test_the_summary_gives_the_recorded_reason():
+    text = SweepOutcome("mine", "mine-1", untested=("gru4rec (nan)",)).summary()
+    assert "Without a test result: gru4rec (nan)" in text and "error.txt" not in text

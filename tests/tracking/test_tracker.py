@@ -435,3 +435,14 @@ def test_a_record_that_is_refused_for_good_is_named_and_holds_up_no_other(store_
     runs = {run.data.tags["benchbed.key"]: run for run in runs_of(store_home)}
     assert runs["search/gru4rec/s42/1f/1"].info.status == "FINISHED"
     assert runs["search/gru4rec/s42/1f/0"].data.metrics["loss"] == 1.0
+
+
+def test_reasons_of_a_study_are_those_of_failed_trials_first(store_home):
+    tracker = Tracker(store_home.sweep("made-up"), store_home, "http://127.0.0.1:1")
+    tracker.start(small().facts())
+    ends = [("FAIL", "nan", None), ("FAIL", "nan", None), ("FAIL", "error", "ValueError: x"), ("PRUNED", "pruned", None)]
+    for number, (state, reason, message) in enumerate(ends):
+        tracker.opened(Key("search/a/s1/f", number), {"model": "a"})
+        tracker.closed(Key("search/a/s1/f", number), state, {"reason": reason, "message": message})
+    assert tracker.reasons("search/a/s1/f") == ["nan", "error: ValueError: x"] and tracker.reasons("search/a/s1") == []
+    tracker.close(0.1)
