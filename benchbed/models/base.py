@@ -67,12 +67,23 @@ class Recommender(nn.Module):
                 f"{self.name} needs {' and '.join(m.replace('_', ' ') for m in missing)}, which this dataset does not have.",
                 advice="Add the table to the dataset card, or take the model out of the benchmark.",
             )
+        self.check(data.n_items)
         self.n_items = data.n_items
 
     @classmethod
     def variant(cls, config: ModelConfig) -> str:
         """The label of this form of the model, shown on the leaderboard."""
         return "standard"
+
+    @classmethod
+    def check(cls, n_items: int) -> None:
+        """Refuse a catalogue that the model cannot hold, whatever its configuration; asked before a sweep begins.
+
+        Raises
+        ------
+        ModelError
+            Saying what would fit.
+        """
 
     @property
     def device(self) -> torch.device:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchbed.data.cases import read_vocabulary
 from benchbed.data.load import check_cases, load_training_data
 from benchbed.data.prepare import prepare
 from benchbed.data.split.make import split_dataset
@@ -17,6 +18,7 @@ from benchbed.data.vault import read_openings
 from benchbed.engine.connect import cluster, halting_on_signals
 from benchbed.engine.resources import automatic_shape, check_fits, check_shared, nodes, roomier
 from benchbed.engine.run import run_ledger
+from benchbed.models.registry import model_class
 from benchbed.search.ledger import Counts, Ledger, Observer
 from benchbed.search.plans import FinalPlan, Plan, SearchPlan, Shape
 from benchbed.search.storage import open_storage
@@ -191,6 +193,8 @@ def run_sweep(
     ------
     ConfigError
         With everything that is wrong with data, models or search spaces.
+    ModelError
+        A model cannot hold the catalogue.
     SweepError
         Another driver runs this sweep, or the storage fails.
     ResourceError
@@ -219,6 +223,9 @@ def _prepare(benchmark: Benchmark, checked: Checked, workspace: Workspace) -> Ma
     splits = {seed: split_dataset(prepared, benchmark.split, seed) for seed in benchmark.split.seeds}
     for split in splits.values():
         check_cases(split, benchmark.evaluation)
+        n_items = read_vocabulary(split.folder, benchmark.evaluation.candidates).n_items
+        for name in checked.chosen:
+            model_class(name).check(n_items)
     return Material(benchmark, checked, prepared, splits)
 
 

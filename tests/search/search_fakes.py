@@ -49,6 +49,10 @@ class FakeModel:
     def variant(cls, config: FakeConfig) -> str:
         return config.kind
 
+    @classmethod
+    def check(cls, n_items: int) -> None:
+        """Every catalogue fits."""
+
 
 class CountingModel(FakeModel):
     trained_by = "counting"

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 from driver import lay_out
 from search_fakes import fake_models
 
-from benchbed.errors import BenchbedError, ResourceError, TrackingError
+from benchbed.errors import BenchbedError, ModelError, ResourceError, TrackingError
 from benchbed.sweep.lookup import load_benchmark
 from benchbed.sweep.stages import run_sweep
 from benchbed.workspace import Workspace
@@ -46,4 +46,12 @@ def test_a_store_that_can_never_work_is_refused_before_the_start(place, monkeypa
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     error = refused(place, TrackingError)
     assert uri in str(error) and "MLFLOW_TRACKING_URI" in str(error) and error.exit_code == 2
+    assert not place.sweep("crash").exists()
+
+
+def test_a_catalogue_that_a_model_cannot_hold_is_refused_before_the_start(place, monkeypatch):
+    monkeypatch.setattr("benchbed.models.ease.LARGEST", 4)
+    path = Path("reports/crash/benchmark.yaml")
+    path.write_text(path.read_text().replace("[fake, other, counting]", "[fake, ease]"))
+    assert "up to 4 items" in str(refused(place, ModelError))
     assert not place.sweep("crash").exists()
