@@ -56,8 +56,8 @@ class EASE(Recommender):
         if n_items > LARGEST:
             raise ModelError(
                 f"ease inverts a dense matrix of items: {n_items} items need {3 * n_items**2 * 8 / 2**30:.0f} GiB.",
-                advice=f"It takes up to {LARGEST} items. Raise clean.k_core in the dataset card, or leave it out: `baselines: none`, "
-                "with the other baselines under `models`.",
+                advice=f"It takes up to {LARGEST} items. Raise clean.k_core in the dataset card, or leave it out: "
+                "`baselines: none`, with the other baselines under `models`.",
             )
 
     @property

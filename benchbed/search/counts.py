@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from benchbed.search.plans import FinalPlan, Plan
 from benchbed.search.studies import best_trial, is_left_out, seed_of
 
 
@@ -71,3 +72,16 @@ def read_counts(storage: optuna.storages.BaseStorage, told: Iterable[dict[str, A
             yield count(study, one["stage"], one["model"], one["split_seed"], one["budget"], one.get("seeds"))
         else:
             yield Counts(**one)
+
+
+def is_spent(plan: Plan, storage: optuna.storages.BaseStorage) -> bool:
+    """Whether the budget of a plan is spent and none of its trials is under way."""
+    if plan.study_name not in {summary.study_name for summary in storage.get_all_studies()}:
+        return False
+    study = optuna.load_study(study_name=plan.study_name, storage=storage)
+    if study.user_attrs.get("identity") != plan.identity:
+        return False  # the study was being made when its driver ended
+    seeds = plan.seeds if isinstance(plan, FinalPlan) else None
+    counts = count(study, plan.stage, plan.model, plan.split_seed, plan.budget, seeds)
+    waiting = study.get_trials(deepcopy=False, states=[TrialState.WAITING])
+    return not waiting and counts.running == 0 and counts.spent >= plan.budget
