@@ -51,7 +51,7 @@ def warn_of_changes(now: Benchmark, then: Mapping[str, Any], called: str) -> Non
     changed = now.changes_since(then)
     if changed:
         print(
-            f"note: {called} was changed since this sweep ({', '.join(changed)}); what follows answers the file as it was then.\n"
+            f"note: {called} was changed since this sweep ({', '.join(changed)}); this answers the file as it was then.\n"
             f"  benchbed sweep {called} answers it as it is now.",
             file=sys.stderr,
         )

@@ -16,7 +16,7 @@ from benchbed.evaluation.protocol import Protocol
 def _plain(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,79}", name):
         raise ValueError(
-            f"'{name}' cannot name a folder everywhere: up to 80 small letters, digits, '.', '_' and '-', a letter or digit first"
+            f"'{name}' cannot name a folder: take up to 80 small letters, digits, '.', '_' and '-', a letter or digit first"
         )
     return name
 
