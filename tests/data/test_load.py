@@ -18,7 +18,8 @@ from benchbed.errors import DataError
 from benchbed.evaluation.protocol import Protocol
 
 from .split.test_splits import in_raw_ids
-from .test_prepare import random_log, with_side_tables
+from .test_prepare import random_log
+from .test_side_tables import with_side_tables
 
 LEAVE_ONE_OUT = SplitSpec(kind="leave_one_out")
 
