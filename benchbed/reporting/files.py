@@ -151,7 +151,10 @@ def _comparison(board: Leaderboard) -> dict[str, Any]:
 
 
 def _run(run: RunRecord) -> dict[str, Any]:
-    return {**asdict(run), "epochs": [[epoch.number, epoch.value, epoch.seconds] for epoch in run.epochs]}
+    """Everything about a run but where its files lay on the machine that made them; the store holds those."""
+    told = {**asdict(run), "epochs": [[epoch.number, epoch.value, epoch.seconds] for epoch in run.epochs]}
+    told["closed"] = {name: value for name, value in run.closed.items() if name != "artifacts"}
+    return told
 
 
 def _finite(value: Any) -> Any:

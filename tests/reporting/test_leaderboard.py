@@ -271,3 +271,9 @@ def test_spread_of_nothing_and_of_one():
     assert math.isnan(nothing.mean) and math.isnan(nothing.deviation)
     one = Spread.of([0.5], [1], closed_form=False)
     assert one.mean == 0.5 and math.isnan(one.deviation)
+
+
+def test_the_files_do_not_tell_where_the_sweep_lay(tmp_path):
+    board = in_memory([Model("a"), Model("b", baseline=True, counting=True)])
+    assert any("artifacts" in run.closed for run in board.record.finals)
+    assert "cases.parquet" not in to_json(board)
