@@ -43,7 +43,7 @@ def test_the_second_signal_ends_the_process_at_once(local_ray):
         "import contextlib, os, signal, sys, threading, time\n"
         "from benchbed.engine.connect import cluster, halting_on_signals\n"
         "with cluster() if sys.argv[1] == 'True' else contextlib.nullcontext(), halting_on_signals(threading.Event()):\n"
-        "    if 'ray' in sys.modules: print(*[p.process.pid for l in sys.modules['ray']._private.worker._global_node"
+        "    if 'ray' in sys.modules: print('PIDS', *[p.process.pid for l in sys.modules['ray']._private.worker._global_node"
         ".all_processes.values() for p in l], flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    try:\n"
@@ -55,7 +55,8 @@ def test_the_second_signal_ends_the_process_at_once(local_ray):
     done = subprocess.run([sys.executable, "-c", code, str(local_ray)], capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 3 and "went on" not in done.stdout, done.stderr
     until = time.monotonic() + 10
-    left = [int(word) for word in done.stdout.split()]
+    # Ray may write lines of its own on the same stream.
+    left = [int(word) for line in done.stdout.splitlines() if line.startswith("PIDS") for word in line.split()[1:]]
     assert bool(left) is local_ray
     while left and time.monotonic() < until:
         left = [pid for pid in left if Path(f"/proc/{pid}").exists()]
