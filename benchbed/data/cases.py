@@ -27,13 +27,13 @@ class CaseRules(Protocol):
     """The options of the evaluation block that decide the cases."""
 
     @property
-    def seen_items(self) -> Literal["exclude", "keep"]: ...  # noqa: D102
+    def seen_items(self) -> Literal["exclude", "keep"]: ...  # noqa: D102  # said above
     @property
-    def candidates(self) -> Literal["vocabulary", "catalogue"]: ...  # noqa: D102
+    def candidates(self) -> Literal["vocabulary", "catalogue"]: ...  # noqa: D102  # said above
     @property
-    def unknown_targets(self) -> Literal["miss", "drop"]: ...  # noqa: D102
+    def unknown_targets(self) -> Literal["miss", "drop"]: ...  # noqa: D102  # said above
     @property
-    def targets(self) -> Literal["rest", "next"]: ...  # noqa: D102
+    def targets(self) -> Literal["rest", "next"]: ...  # noqa: D102  # said above
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def all_rules() -> Iterator[Rules]:
     """Every combination of options."""
     choices = (("exclude", "keep"), ("vocabulary", "catalogue"), ("miss", "drop"), ("rest", "next"))
     for chosen in product(*choices):
-        yield Rules(*chosen)  # type: ignore[arg-type]
+        yield Rules(*chosen)  # type: ignore[arg-type]  # product() forgets the literal types
 
 
 def count_all_options(split_folder: Path, valid: Path, test: Path) -> dict[str, dict[str, dict[str, int]]]:
