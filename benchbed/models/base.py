@@ -115,6 +115,9 @@ class Recommender(nn.Module):
         """Mean loss over the batch's targets, a scalar. A batch says how many those are in its attribute ``n_targets``."""
         raise NotImplementedError
 
+    def after_backward(self) -> None:
+        """What happens to gradients between the backward pass and the step, such as clipping. Nothing, by default."""
+
     def scores(self, histories: Histories, items: Tensor | None = None) -> Tensor:
         """Scores of items for every history; larger is better.
 

@@ -243,6 +243,7 @@ class Fit:
                 optimizer.zero_grad(set_to_none=True)
             loss = self.model.loss(batch)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
+            self.model.after_backward()
             for optimizer in self._optimizers:
                 optimizer.step()
             total += loss.detach() * batch.n_targets
