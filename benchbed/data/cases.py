@@ -118,6 +118,12 @@ class RawCases:
         return again
 
     @cached_property
+    def times(self) -> IntArray:
+        """How often the item of each target stands among the targets of its case."""
+        _, item, counts = np.unique(self._keys(self.targets), return_inverse=True, return_counts=True)
+        return counts[item].astype(np.int64)
+
+    @cached_property
     def last_item(self) -> int:
         """The largest dataset index, 0 without any."""
         return int(max(rows.values.max(initial=0) for rows in (self.histories, self.targets)))
@@ -200,7 +206,10 @@ def make_cases(raw: RawCases, vocabulary: Vocabulary, rules: CaseRules) -> tuple
     kept = np.flatnonzero(evaluated)
     histories, targets = raw.histories.take(kept), raw.targets.keep(chosen).take(kept)
     indexed = [Ragged(index[part.values], part.offsets) for part in (histories, targets)]
-    return Cases(raw.users[kept], *indexed), counts
+    # A rule that removes a target removes its repetitions with it: what is left was repeated as often as in the raw list.
+    listed = rules.targets == "rest" and bool(raw.repeated.any())
+    repeats = Ragged(raw.times, raw.targets.offsets).keep(chosen).take(kept).values if listed else None
+    return Cases(raw.users[kept], *indexed, repeats), counts
 
 
 def _choose(raw: RawCases, model_index: IntArray, rules: CaseRules) -> tuple[NDArray[np.bool_], NDArray[np.bool_], CaseCounts]:

@@ -89,18 +89,22 @@ class Cases:
     """Evaluation cases: what a user did before (oldest first), and what the user did next.
 
     Histories are complete (not cut to any model's window). 0 stands for an item outside the candidates, in both parts.
+    Targets of a case are distinct; ``repeats``, aligned with ``targets.values``, says how often each stood in the list that they
+    were taken from (None: once each).
     """
 
     users: IntArray
     histories: Ragged
     targets: Ragged
+    repeats: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.users)
 
     def take(self, rows: IntArray) -> Cases:
         """The given cases, in the given order."""
-        return Cases(self.users[rows], self.histories.take(rows), self.targets.take(rows))
+        repeats = None if self.repeats is None else Ragged(self.repeats, self.targets.offsets).take(rows).values
+        return Cases(self.users[rows], self.histories.take(rows), self.targets.take(rows), repeats)
 
 
 @dataclass(frozen=True)

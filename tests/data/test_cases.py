@@ -86,3 +86,13 @@ def test_no_cases_are_no_error():
     for rules, raw in product(all_rules(), (raw_cases(), raw_cases(([1], [])))):
         rows, counts = made(raw, vocabulary(1), rules)
         assert rows == {} and counts.cases == 0
+
+
+def test_repeated_targets_are_counted() -> None:
+    raw = raw_cases(([1], [3, 2, 3, 9, 3, 9]), ([4], [5, 6]), ([2], [2, 2, 6, 6]))
+    cases, counts = make_cases(raw, vocabulary(1, 2, 3, 4, 5, 6), Rules("exclude"))
+    assert [cases.targets[row].tolist() for row in range(3)] == [[3, 2, 0], [5, 6], [6]]
+    assert cases.repeats is not None and cases.repeats.tolist() == [3, 1, 2, 1, 1, 2]
+    assert counts.repeated_targets == 4
+    assert cases.take(np.array([2, 0])).repeats.tolist() == [2, 3, 1, 2]  # type: ignore[union-attr]
+    assert make_cases(raw, vocabulary(2, 3), Rules("keep", targets="next"))[0].repeats is None
