@@ -1,6 +1,6 @@
 """Build hook: the wheel carries the YAML files that an installed benchbed looks up by name.
 
-``datasets/``, ``search_spaces/`` and ``reports/*/benchmark.yaml`` go under ``benchbed/_shipped/``. An editable install reads
+``datasets/``, ``search_spaces/``, and the benchmarks of ``reports/`` with their own search spaces go under ``benchbed/_shipped/``. An editable install reads
 them from the checkout, so it gets no copies that would go stale.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SHIPPED = ("datasets/*.yaml", "search_spaces/*.yaml", "reports/*/benchmark.yaml")
+SHIPPED = ("datasets/*.yaml", "search_spaces/*.yaml", "reports/*/benchmark.yaml", "reports/*/search_spaces/*.yaml")
 
 
 class ShippedFiles(BuildHookInterface):  # type: ignore[type-arg]

@@ -140,7 +140,7 @@ class Attempt:
         given = self.assignment
         folder = self._adopt()
         spec = import_module(self._fit_factory.partition(":")[0]).FitSpec(
-            model=given.model,
+            model=given.kind or given.model,
             parameters=given.parameters,
             seed=given.seed,
             max_epochs=given.max_epochs,

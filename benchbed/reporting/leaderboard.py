@@ -378,6 +378,7 @@ def _reservations(record: SweepRecord) -> list[str]:
             over.append(f"{name} {spent} of {budget.declared}")
     if over:
         found.append(f"Some searches had more trials than are declared for all: {', '.join(over)}.")
+    found += [f"{name} did not run. {reason}" for name, reason in (record.facts.get("left_out") or {}).items()]
     trials = int(record.benchmark["search"]["trials"])
     seeds = len(record.benchmark["final"]["seeds"])
     few = [

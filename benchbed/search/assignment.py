@@ -22,6 +22,7 @@ class Shape:
 class Assignment:
     """One attempt at one trial, as plain values that travel to the process that trains it.
 
+    ``model`` is the name of the row; ``kind`` is its model's name in the registry where that is another one.
     ``split_folder`` and ``sweep`` are empty in the search stage: a search trial knows no path to the vault.
     """
 
@@ -39,6 +40,7 @@ class Assignment:
     shape: Shape
     split_folder: str = ""
     sweep: str = ""
+    kind: str = ""
 
     @property
     def key(self) -> RunKey:

@@ -23,7 +23,9 @@ class Plan:
     Attributes
     ----------
     model
-        Name of the model.
+        Name of the row.
+    kind
+        Name of its model in the registry, where that is another one.
     split_seed, split_id
         Which split.
     protocol
@@ -53,6 +55,7 @@ class Plan:
     shape: Shape = field(default_factory=Shape)
     roomier: Shape = field(default_factory=Shape)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = ""
 
     stage: Stage = field(init=False, default="search")
 
@@ -144,13 +147,14 @@ class FinalPlan(Plan):
     @property
     def identity(self) -> dict[str, Any]:
         """Protocol, configuration, variant, max_epochs and patience."""
-        return {
+        made = {
             "protocol": self.protocol,
             "parameters": dict(self.parameters),
             "variant": self.variant,
             "max_epochs": self.max_epochs,
             "patience": self.patience,
         }
+        return made | ({"kind": self.kind} if self.kind else {})
 
     @property
     def budget(self) -> int:

@@ -14,8 +14,23 @@ from benchbed.search.space import Joint, Range, SearchSpace, label_of
 from benchbed.workspace import folders_of
 
 
-def find_space(name: str) -> Path:
-    """The file of a search space: a path, ``./search_spaces/NAME.yaml``, or a shipped one.
+def known_spaces(beside: Path | None = None) -> dict[str, Path]:
+    """Every search space that can be named, with its file: beside a benchmark, in the current folder, the shipped ones.
+
+    Parameters
+    ----------
+    beside
+        Folder of a benchmark; its own spaces lie in ``search_spaces/`` there.
+    """
+    found: dict[str, Path] = {}
+    for folder in (*([beside / "search_spaces"] if beside else []), *folders_of("search_spaces")):
+        for path in sorted(folder.glob("*.yaml")) if folder.is_dir() else ():
+            found.setdefault(path.stem, path)
+    return found
+
+
+def find_space(name: str, beside: Path | None = None) -> Path:
+    """The file of a search space, by its name; see :func:`known_spaces`.
 
     Raises
     ------
@@ -27,13 +42,10 @@ def find_space(name: str) -> Path:
     >>> find_space("ease").name
     'ease.yaml'
     """
-    if name.endswith((".yaml", ".yml")) or "/" in name:
-        return Path(name)
-    folders = folders_of("search_spaces")
-    for folder in folders:
-        if (folder / f"{name}.yaml").is_file():
-            return folder / f"{name}.yaml"
-    raise UnknownNameError("search space", name, {path.stem for folder in folders for path in folder.glob("*.yaml")})
+    known = known_spaces(beside)
+    if name not in known:
+        raise UnknownNameError("search space", name, known)
+    return known[name]
 
 
 def load_space(path: Path) -> SearchSpace:

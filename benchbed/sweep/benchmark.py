@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, PrivateAttr, field_validator
 
 from benchbed.config import Schema
 from benchbed.data.split.spec import SplitSpec
@@ -85,6 +86,12 @@ class Shares(Schema):
 class Benchmark(Schema):
     """A benchmark file.
 
+    Attributes
+    ----------
+    models
+        Names of search spaces, one leaderboard row each: those in ``search_spaces/`` beside this file, in the current folder,
+        or shipped. A space says which model it is of, so that two forms of one model can be compared.
+
     Examples
     --------
     >>> b = Benchmark(name="try", dataset="bazaar", split={"kind": "leave_one_out"},
@@ -98,11 +105,24 @@ class Benchmark(Schema):
     dataset: str
     split: SplitSpec
     evaluation: Protocol
-    models: tuple[str, ...] = Field(min_length=1)
+    models: tuple[Name, ...] = Field(min_length=1)
     baselines: Literal["all", "none"] = "all"
     search: SearchBudget = SearchBudget()
     final: FinalStage = FinalStage()
     resources: Literal["auto"] | Shares = "auto"
+
+    _folder: Path | None = PrivateAttr(None)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the file lies; None for a benchmark that was made in Python."""
+        return self._folder
+
+    def at(self, folder: Path) -> Benchmark:
+        """The same benchmark, as read from a file in this folder."""
+        copy = self.model_copy()
+        copy._folder = folder
+        return copy
 
     @field_validator("models")
     @classmethod

@@ -7,7 +7,7 @@ from pathlib import Path
 from benchbed.config import Document, check, read_document
 from benchbed.data.card import known_cards
 from benchbed.errors import ConfigError, Problem, UnknownNameError
-from benchbed.models.registry import MODELS
+from benchbed.search.space_file import known_spaces
 from benchbed.sweep.benchmark import Benchmark
 from benchbed.workspace import folders_of
 
@@ -50,11 +50,17 @@ def find_benchmark(name_or_path: str | Path) -> Path:
 def check_benchmark(document: Document) -> tuple[Benchmark | None, list[Problem]]:
     """Validate a benchmark file; returns it (None when it has mistakes) and every mistake."""
     datasets = known_cards()
-    names: dict[str, list[str]] = {"models.*": list(MODELS)}
+    names: dict[str, list[str]] = {"models.*": list(known_spaces(_folder_of(document)))}
     named = document.values.get("dataset")
     if not (isinstance(named, str) and Path(named).expanduser().is_file()):
         names["dataset"] = list(datasets)
-    return check(document, Benchmark, names=names)
+    benchmark, problems = check(document, Benchmark, names=names)
+    folder = _folder_of(document)
+    return (benchmark.at(folder) if benchmark is not None and folder is not None else benchmark), problems
+
+
+def _folder_of(document: Document) -> Path | None:
+    return Path(document.source).absolute().parent if document.source else None
 
 
 def load_benchmark(name_or_path: str | Path) -> Benchmark:

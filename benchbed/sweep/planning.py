@@ -57,10 +57,11 @@ def search_plans(material: Material, shape: Shape, roomier: Shape) -> list[Searc
     for seed, split in material.splits.items():
         for name in material.checked.models:
             space = material.checked.spaces[name]
-            counting = model_class(name).trained_by == "counting"
+            counting = model_class(space.model).trained_by == "counting"
             plans.append(
                 SearchPlan(
                     model=name,
+                    kind="" if space.model == name else space.model,
                     split_seed=seed,
                     split_id=split.split_id,
                     protocol=material.protocol_of(seed),
@@ -84,11 +85,12 @@ def search_plans(material: Material, shape: Shape, roomier: Shape) -> list[Searc
 def final_plan(material: Material, search: SearchPlan, best: Best) -> FinalPlan:
     """The final runs of a model's best configuration on one split. A closed form has no seeds: the first one stands for all."""
     final = material.benchmark.final
-    kind = model_class(search.model)
+    kind = model_class(search.kind or search.model)
     config = kind.Config.model_validate(best.parameters)
     counting = kind.trained_by == "counting"
     return FinalPlan(
         model=search.model,
+        kind=search.kind,
         split_seed=search.split_seed,
         split_id=search.split_id,
         protocol=search.protocol,
@@ -119,6 +121,7 @@ def sweep_facts(material: Material, plans: Sequence[SearchPlan]) -> dict[str, An
         "benchmark": benchmark.model_dump(mode="json"),
         "sweep": material.sweep,
         "version": benchbed.__version__,
+        "left_out": dict(checked.left_out),
         "models": {name: _about(name, material, [plan for plan in plans if plan.model == name]) for name in checked.models},
         "dataset": {**summary, "title": checked.card.title, "licence": checked.card.licence, "homepage": checked.card.homepage},
         "splits": [
@@ -133,10 +136,12 @@ def sweep_facts(material: Material, plans: Sequence[SearchPlan]) -> dict[str, An
 
 
 def _about(name: str, material: Material, plans: Sequence[SearchPlan]) -> dict[str, Any]:
-    kind, space = model_class(name), material.checked.spaces[name]
+    space = material.checked.spaces[name]
+    kind = model_class(space.model)
     return {
+        "model": space.model,
         "variant": space.default_variant,
-        "baseline": name in BASELINES,
+        "baseline": space.model in BASELINES,
         "user_mode": kind.user_mode,
         "trained_by": kind.trained_by,
         "reference": kind.reference,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from benchbed.data.card import Card, load_card
 from benchbed.errors import BenchbedError, ConfigError, Problem, UnknownNameError, nearest
-from benchbed.models.registry import BASELINES, model_class
+from benchbed.models.registry import BASELINES, MODELS, model_class
 from benchbed.search.space import SearchSpace
 from benchbed.search.space_file import find_space, load_space
 from benchbed.sweep.benchmark import Benchmark
@@ -22,17 +23,31 @@ class Checked:
     card
         Of the dataset.
     models
-        All models of the benchmark, baselines last.
+        All rows of the benchmark, baselines last.
     chosen
-        The models to run now.
+        The rows to run now.
     spaces
-        Model -> search space, for all of them.
+        Row -> search space, for all of them.
+    left_out
+        Baselines that the benchmark does not name and that cannot hold the catalogue, with the reason.
     """
 
     card: Card
     models: tuple[str, ...]
     chosen: tuple[str, ...]
     spaces: dict[str, SearchSpace]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def without(self, reasons: Mapping[str, str]) -> Checked:
+        """The same without some baselines."""
+        kept = tuple(name for name in self.models if name not in reasons)
+        return replace(
+            self,
+            models=kept,
+            chosen=tuple(name for name in self.chosen if name in kept),
+            spaces={name: self.spaces[name] for name in kept},
+            left_out={**self.left_out, **reasons},
+        )
 
 
 def all_models(benchmark: Benchmark) -> tuple[str, ...]:
@@ -73,12 +88,12 @@ def preflight(benchmark: Benchmark, workspace: Workspace, chosen: list[str] | No
     spaces: dict[str, SearchSpace] = {}
     for name in models:
         try:
-            path = find_space(name)
+            path = find_space(name, benchmark.folder)
             spaces[name] = load_space(path)
-            if spaces[name].model != name:
+            if name in MODELS and spaces[name].model != name:
                 message = f"this is taken for the model '{name}', and says that it is of '{spaces[name].model}'"
                 problems.append(Problem(message, str(path), key="model"))
-            problems += _missing_needs(name, card)
+            problems += _missing_needs(spaces[name].model, card)
         except ConfigError as error:
             problems += error.problems
         except BenchbedError as error:

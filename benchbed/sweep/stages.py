@@ -18,6 +18,7 @@ from benchbed.data.vault import read_openings
 from benchbed.engine.connect import cluster, halting_on_signals
 from benchbed.engine.resources import automatic_shape, check_fits, check_shared, nodes, roomier
 from benchbed.engine.run import run_ledger
+from benchbed.errors import ModelError
 from benchbed.models.registry import model_class
 from benchbed.search.ledger import Counts, Ledger, Observer
 from benchbed.search.plans import FinalPlan, Plan, SearchPlan, Shape
@@ -212,21 +213,33 @@ def run_sweep(
     halt = threading.Event()
     try:
         with Lease(folder, when_lost=halt.set) as lease:
-            material = _prepare(benchmark, checked, workspace)
+            material = _prepare(benchmark, checked, workspace, models)
             return _drive(material, workspace, address, halt, observer, lease, options)
     except KeyboardInterrupt:
         return SweepOutcome(benchmark.name, "", interrupted=True)
 
 
-def _prepare(benchmark: Benchmark, checked: Checked, workspace: Workspace) -> Material:
+def _prepare(benchmark: Benchmark, checked: Checked, workspace: Workspace, chosen: Sequence[str] | None = None) -> Material:
     prepared = prepare(checked.card, workspace)
     splits = {seed: split_dataset(prepared, benchmark.split, seed) for seed in benchmark.split.seeds}
     for split in splits.values():
         check_cases(split, benchmark.evaluation)
         n_items = read_vocabulary(split.folder, benchmark.evaluation.candidates).n_items
-        for name in checked.chosen:
-            model_class(name).check(n_items)
+        checked = checked.without(_too_large(benchmark, checked, chosen, n_items))
     return Material(benchmark, checked, prepared, splits)
+
+
+def _too_large(benchmark: Benchmark, checked: Checked, asked: Sequence[str] | None, n_items: int) -> dict[str, str]:
+    """Baselines that nobody asked for by name and that cannot hold the catalogue; what was asked for is refused instead."""
+    found = {}
+    for name in checked.chosen:
+        try:
+            model_class(checked.spaces[name].model).check(n_items)
+        except ModelError as error:
+            if name in benchmark.models or name in (asked or ()):
+                raise
+            found[name] = error.message
+    return found
 
 
 def _drive(

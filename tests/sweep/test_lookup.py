@@ -46,6 +46,20 @@ def test_names_of_models_and_datasets_are_checked_with_the_nearest(tmp_path):
     assert [(p.line, p.suggestion) for p in caught.value.problems] == [(2, "bazaar"), (5, "gru4rec")]
 
 
+def test_a_benchmark_may_bring_search_spaces_of_its_own_and_they_win(tmp_path):
+    (tmp_path / "search_spaces").mkdir()
+    space = "model: ease\nmax_epochs: 1\nparameters:\n  regularisation: {choices: [10.0, 250.0], source: here}\n"
+    for name in ("ease", "two_ridges"):
+        (tmp_path / "search_spaces" / f"{name}.yaml").write_text(space)
+    path = tmp_path / "b.yaml"
+    path.write_text(TEXT.replace("[gru4rec]", "[ease, two_ridges]"))
+    checked = preflight(load_benchmark(path), Workspace(tmp_path / "ws"))
+    assert [checked.spaces[name].size() for name in ("ease", "two_ridges")] == [2, 2]
+    path.write_text(TEXT.replace("[gru4rec]", "[two_rigdes]"))
+    with pytest.raises(ConfigError, match="did you mean 'two_ridges'"):
+        load_benchmark(path)
+
+
 def test_baselines_are_added_once_unless_switched_off(tmp_path):
     path = tmp_path / "b.yaml"
     path.write_text(TEXT.replace("[gru4rec]", "[gru4rec, ease]"))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchbed.errors import ModelError
 from benchbed.search.assignment import Shape
 from benchbed.search.plans import SearchPlan
 from benchbed.search.studies import Best
@@ -93,3 +94,28 @@ def test_the_record_says_what_was_asked_of_what_and_how(place):
     assert facts["models"]["ease"]["studies"] == [plan.study_name for plan in search if plan.model == "ease"]
     assert [split["seed"] for split in facts["splits"]] == [1, 2]
     assert facts["protocol_words"] and facts["environment"]["versions"]["torch"]
+
+
+def test_two_rows_may_be_forms_of_one_model_each_with_a_space_of_its_own(place, monkeypatch):
+    monkeypatch.chdir(place)
+    (place / "search_spaces").mkdir(exist_ok=True)
+    (place / "search_spaces" / "small_gru.yaml").write_text(
+        "model: gru4rec\nmax_epochs: 3\ndefaults: {hidden_size: 16}\n"
+        "parameters:\n  learning_rate: {low: 1e-4, high: 1e-2, log: true, source: here}\n"
+    )
+    made = material(place, models=["gru4rec", "small_gru"])
+    small, full = (plans(made)[name, 1] for name in ("small_gru", "gru4rec"))
+    assert (small.model, small.kind, small.max_epochs) == ("small_gru", "gru4rec", 3) and full.kind == ""
+    assert small.study_name != full.study_name
+    final = final_plan(made, small, Best(0, 0.5, 1, {**small.space.defaults}))
+    assert final.kind == "gru4rec" and final.parameters["hidden_size"] == 16
+    assert sweep_facts(made, search_plans(made, Shape(), Shape()))["models"]["small_gru"]["model"] == "gru4rec"
+
+
+def test_a_baseline_that_cannot_hold_the_catalogue_is_left_out_and_told_unless_it_was_asked_for(place, monkeypatch):
+    monkeypatch.setattr("benchbed.models.ease.LARGEST", 4)
+    made = material(place)
+    assert "ease" not in {model for model, _ in plans(made)} and "markov" in made.checked.models
+    assert "inverts" in sweep_facts(made, search_plans(made, Shape(), Shape()))["left_out"]["ease"]
+    with pytest.raises(ModelError, match="inverts"):
+        material(place, models=["gru4rec", "ease"])
