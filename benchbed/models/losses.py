@@ -1,4 +1,4 @@
-"""Losses of sequence models."""
+"""Losses of sequence models: cross-entropy over all items, and the ranking losses of GRU4Rec over chosen negatives."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from benchbed.errors import UnknownNameError
+
+RANKING_LOSSES = ("cross-entropy", "bpr", "bpr-max", "top1", "top1-max")
+"""What :func:`ranking_loss` knows."""
+
+LOG_FLOOR = 1e-24
+"""Added inside the logarithms of ``cross-entropy`` and ``bpr-max``, as the authors do: the most one row can cost is 55.26."""
 
 BLOCK_BYTES = 2**21
 """Size of one block of logits: small enough for the processor's cache; a GPU takes 64 of them at a time."""
@@ -69,3 +78,128 @@ def linear_cross_entropy(states: Tensor, table: Tensor, targets: Tensor) -> Tens
     """
     loss: Tensor = _LinearCrossEntropy.apply(states, table, targets)  # type: ignore[no-untyped-call]  # torch has no types here
     return loss / max(1, len(targets))
+
+
+def final_activation(scores: Tensor, elu_alpha: float | None) -> Tensor:
+    """What the authors put between scores and loss; it is monotone, so a ranking does not need it.
+
+    Parameters
+    ----------
+    scores
+        Of any shape.
+    elu_alpha
+        The exponential linear unit's alpha (``elu-0.5`` is 0.5); None leaves scores as they are (``linear``).
+    """
+    return scores if elu_alpha is None else F.elu(scores, alpha=elu_alpha)
+
+
+def logq_correction(
+    scores: Tensor, log_weight_in_batch: Tensor, log_weight_sampled: Tensor | None = None, logq: float = 1.0
+) -> Tensor:
+    """Take from every column of shared negatives the logarithm of how often it is met; for training only.
+
+    Parameters
+    ----------
+    scores
+        (M, M + S) scores of M rows for the M targets of the batch and S sampled items.
+    log_weight_in_batch
+        (M,) log weights of the targets: log support, because targets are met as often as they occur.
+    log_weight_sampled
+        (S,) log weights of the sampled items, ``alpha * log(support)``; None when S is 0.
+    logq
+        Strength of the correction.
+
+    Returns
+    -------
+    Tensor
+        (M, M + S).
+
+    Raises
+    ------
+    ValueError
+        The weights do not belong to the batch that the scores are of. A batch shrinks at the end of an epoch, and weights of an
+        earlier, wider one would correct sampled columns as if they were targets.
+    """
+    weights = log_weight_in_batch if log_weight_sampled is None else torch.cat([log_weight_in_batch, log_weight_sampled])
+    if len(log_weight_in_batch) != scores.shape[0] or len(weights) != scores.shape[1]:
+        sampled = 0 if log_weight_sampled is None else len(log_weight_sampled)
+        raise ValueError(
+            f"scores {tuple(scores.shape)} do not go with {len(log_weight_in_batch)} targets and {sampled} sampled items"
+        )
+    return torch.sub(scores, weights.to(scores.dtype), alpha=logq)
+
+
+def ranking_loss(
+    name: str,
+    positive: Tensor,
+    others: Tensor,
+    *,
+    mask: Tensor | None = None,
+    bpreg: float = 1.0,
+    mean_over_negatives: bool = False,
+) -> Tensor:
+    """Loss of every row: how a target's score stands among the scores of its negatives.
+
+    Parameters
+    ----------
+    name
+        ``cross-entropy``, ``bpr``, ``bpr-max``, ``top1`` or ``top1-max``.
+    positive
+        (n,) score of each row's target, after :func:`final_activation`.
+    others
+        (n, m) scores of other columns, after the same.
+    mask
+        (n, m), True where a column is a negative of the row; None when all are. With negatives shared by the batch, ``others``
+        is the whole matrix and the mask is False on the diagonal, where the row's own target stands.
+    bpreg
+        Weight of the score regulariser of ``bpr-max``; the other losses have none.
+    mean_over_negatives
+        ``bpr`` and ``top1`` as a mean over the negatives, as in the paper of 2016 and in RecPack. Otherwise as the authors' code
+        has them: ``bpr`` is a sum over all columns, the target's own included (which adds log 2), and ``top1`` is divided by the
+        number of all columns, where the own one adds 1/2. The other losses have one form.
+
+    Returns
+    -------
+    Tensor
+        (n,), finite for any finite scores up to the square root of the largest number of their type. A row without a negative
+        has no gradient.
+
+    Raises
+    ------
+    UnknownNameError
+        No such loss.
+
+    References
+    ----------
+    Hidasi et al., ICLR 2016 (bpr, top1); Hidasi and Karatzoglou, CIKM 2018 (the softmax-weighted forms and the regulariser).
+
+    Examples
+    --------
+    >>> scores = torch.tensor([[2.0, -1.0, 0.5], [0.3, 1.0, -0.7], [0.0, 0.2, -1.5]])
+    >>> negatives = ~torch.eye(3, dtype=torch.bool)
+    >>> ranking_loss("bpr-max", scores.diagonal(), scores, mask=negatives).sum()
+    tensor(2.9018)
+    """
+    own = positive[:, None]
+    if name == "cross-entropy":
+        kept = others if mask is None else others.masked_fill(~mask, -torch.inf)
+        chance = torch.cat([own, kept], 1).softmax(1)[:, 0]
+        return -(chance + LOG_FLOOR).log()
+    if name in ("bpr", "top1"):
+        each = F.softplus(others - own) if name == "bpr" else (others - own).sigmoid() + others.square().sigmoid()
+        total = each.sum(1) if mask is None else (each * mask).sum(1)
+        count = others.shape[1] if mask is None else mask.sum(1)
+        if mean_over_negatives:
+            return total / (max(count, 1) if isinstance(count, int) else count.clamp(min=1))
+        return total + F.softplus(torch.zeros_like(positive)) if name == "bpr" else (total + 0.5) / (count + 1)
+    if name not in RANKING_LOSSES:
+        raise UnknownNameError("ranking loss", name, RANKING_LOSSES)
+    # The lowest finite number, not -inf: a row without any negative gets no NaN.
+    weights = (others if mask is None else others.masked_fill(~mask, torch.finfo(others.dtype).min)).softmax(1)
+    if mask is not None:
+        weights = weights * mask
+    if name == "top1-max":
+        return (weights * ((others - own).sigmoid() + others.square().sigmoid())).sum(1)
+    better = (weights * (own - others).sigmoid()).sum(1)
+    regulariser = (weights * others.square()).sum(1)
+    return torch.add(-(better + LOG_FLOOR).log(), regulariser, alpha=bpreg)
