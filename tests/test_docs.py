@@ -20,7 +20,7 @@ from benchbed.data.dataset import TrainingData
 from benchbed.data.simulate import SimulateSpec
 from benchbed.data.split.spec import SplitSpec
 from benchbed.errors import ConfigError
-from benchbed.evaluation.protocol import Protocol
+from benchbed.evaluation.protocol import Diversity, Protocol
 from benchbed.models.registry import MODELS
 from benchbed.search import space
 from benchbed.sweep import benchmark
@@ -103,7 +103,7 @@ def schemas(module: Any) -> list[type[BaseModel]]:
     [
         ("docs/dataset-card.md", [*schemas(card), SimulateSpec]),
         ("docs/search-space.md", schemas(space)),
-        ("docs/benchmark-file.md", [*schemas(benchmark), SplitSpec, Protocol]),
+        ("docs/benchmark-file.md", [*schemas(benchmark), SplitSpec, Protocol, Diversity]),
     ],
 )
 def test_every_key_is_described(name: str, described: list[type[BaseModel]]) -> None:

@@ -87,9 +87,9 @@ def _splits() -> list[dict[str, object]]:
 
 
 def _metrics() -> list[dict[str, object]]:
-    from benchbed.evaluation.protocol import METRICS
+    from benchbed.evaluation.protocol import METRICS, VARIANTS
 
-    return [{"name": name, "meaning": meaning} for name, meaning in METRICS.items()]
+    return [{"name": name, "meaning": meaning} for name, meaning in (METRICS | VARIANTS).items()]
 
 
 def _readers() -> list[dict[str, object]]:

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from benchbed.data.dataset import Ragged
+from benchbed.data.dataset import IntArray, Ragged
 from benchbed.evaluation.protocol import parse_column
 
 FloatArray = NDArray[np.float64]
 
 
-def metric_values(ranks: Ragged, columns: Iterable[str]) -> dict[str, FloatArray]:
+def metric_values(ranks: Ragged, columns: Iterable[str], repeats: IntArray | None = None) -> dict[str, FloatArray]:
     """Values of every case.
 
     Parameters
@@ -23,7 +23,11 @@ def metric_values(ranks: Ragged, columns: Iterable[str]) -> dict[str, FloatArray
         a miss and still counts as a target. No row is empty.
     columns
         Names such as ``ndcg@20``: recall, ndcg, hit_rate, mrr, precision and map, as
-        :data:`benchbed.evaluation.protocol.METRICS` defines them.
+        :data:`benchbed.evaluation.protocol.METRICS` defines them, and recall_min, recall_thudm and ndcg_thudm of
+        :data:`benchbed.evaluation.protocol.VARIANTS`.
+    repeats
+        How often each target stood in the raw list, aligned with the values of ``ranks``; None: once each. Only recall_thudm
+        asks.
 
     Returns
     -------
@@ -49,6 +53,7 @@ def metric_values(ranks: Ragged, columns: Iterable[str]) -> dict[str, FloatArray
     np.divide(1.0, sorted_ranks, out=inverse, where=reachable)
     longest = int(n_targets.max(initial=0))
     ideal = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(longest) + 2.0))])
+    listed = n_targets if repeats is None else np.bincount(row, weights=repeats, minlength=cases)
 
     def total(values: FloatArray) -> FloatArray:
         sums: FloatArray = np.bincount(row, weights=values, minlength=cases).astype(np.float64)
@@ -69,6 +74,13 @@ def metric_values(ranks: Ragged, columns: Iterable[str]) -> dict[str, FloatArray
             made[column] = total(hit * gain) / ideal[reached.astype(np.int64)]
         elif metric == "mrr":
             made[column] = total(hit * inverse * (ahead == 0))
+        elif metric == "recall_min":
+            made[column] = total(hit) / reached
+        elif metric == "recall_thudm":
+            made[column] = total(hit) / listed
+        elif metric == "ndcg_thudm":
+            hits = total(hit)
+            made[column] = total(hit * gain) / np.where(hits > 0, ideal[hits.astype(np.int64)], 1.0)
         else:
             made[column] = total(hit * (ahead + 1.0) * inverse) / reached
     return made

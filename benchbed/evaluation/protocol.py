@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer, model_validator
 
 from benchbed.config import Schema
 
@@ -19,7 +19,52 @@ METRICS: dict[str, str] = {
 }
 """Every metric benchbed computes from the ranks of a case's targets, with its definition in words."""
 
+VARIANTS: dict[str, str] = {
+    "recall_min": "hits among the first k over min(k, targets)",
+    "recall_thudm": "hits among the first k over the length of the target list, repetitions included (ComiRec's authors)",
+    "ndcg_thudm": "discounted gain of the hits over that of a list with as many hits, all in front (ComiRec's authors)",
+}
+"""Forms of metrics as some papers report them: comparable with those papers alone, shown apart, never selected by."""
+
 _NAME = re.compile(r"^(?P<metric>[a-z_]+)@(?P<cutoff>[1-9][0-9]*)$")
+
+
+class Diversity(Schema):
+    """Variety of lists, and lists that trade accuracy for it; see :mod:`benchbed.evaluation.aggregation`.
+
+    Attributes
+    ----------
+    feature
+        The categorical field of items whose values are their categories.
+    cutoff
+        Length of the lists.
+    lambdas
+        Weights of variety, for the curve that is drawn.
+    uncategorised
+        Items without a category: ``together`` they form one of their own, or ``drop`` takes them out of what may be listed.
+    apply
+        The weight behind the rows of the leaderboard; 0 leaves the models' own lists.
+    """
+
+    feature: str = Field(min_length=1)
+    cutoff: int = Field(20, ge=2, le=100)
+    lambdas: tuple[float, ...] = Field((0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1), min_length=1)
+    uncategorised: Literal["together", "drop"] = "together"
+    apply: float = Field(0, ge=0)
+
+    @field_validator("lambdas")
+    @classmethod
+    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(weight < 0 for weight in value):
+            raise ValueError("weights of variety are 0 or larger")
+        if len(set(value)) != len(value):
+            raise ValueError("an entry stands twice")
+        return tuple(sorted(value))
+
+    @property
+    def column(self) -> str:
+        """Name of the reported value: ``diversity@cutoff``."""
+        return f"diversity@{self.cutoff}"
 
 
 class Protocol(Schema):
@@ -31,9 +76,9 @@ class Protocol(Schema):
     ('recall@10', 'recall@20')
     """
 
-    metrics: tuple[Literal["recall", "ndcg", "hit_rate", "mrr", "precision", "map"], ...] = Field(
-        ("recall", "ndcg", "hit_rate", "mrr"), min_length=1
-    )
+    metrics: tuple[
+        Literal["recall", "ndcg", "hit_rate", "mrr", "precision", "map", "recall_min", "recall_thudm", "ndcg_thudm"], ...
+    ] = Field(("recall", "ndcg", "hit_rate", "mrr"), min_length=1)
     cutoffs: tuple[int, ...] = Field((10, 20), min_length=1)
     select_by: str = "ndcg@20"
     seen_items: Literal["exclude", "keep"]
@@ -42,6 +87,7 @@ class Protocol(Schema):
     targets: Literal["rest", "next"] = "rest"
     average: Literal["users"] = "users"
     seed: int = Field(0, ge=0)
+    diversity: Diversity | None = None
 
     @field_validator("metrics", "cutoffs")
     @classmethod
@@ -61,14 +107,34 @@ class Protocol(Schema):
     @classmethod
     def _selectable(cls, value: str, info: ValidationInfo) -> str:
         metric, k = parse_column(value)
+        if metric in VARIANTS:
+            standard = ", ".join(METRICS)
+            raise ValueError(f"'{metric}' is shown, but nothing is chosen by it: it is not a standard metric ({standard})")
         for chosen, what, known in ((metric, "metrics", info.data.get("metrics")), (k, "cutoffs", info.data.get("cutoffs"))):
             if known is not None and chosen not in known:
                 raise ValueError(f"'{value}' is not reported: {chosen} is not among the {what} ({', '.join(map(str, known))})")
         return value
 
+    @model_validator(mode="after")
+    def _listed(self) -> Protocol:
+        said = self.diversity
+        if said is not None and said.apply > 0 and max(self.cutoffs) > said.cutoff:
+            raise ValueError(
+                f"with diversity.apply rows show re-ranked lists of {said.cutoff} items: cutoffs may be {said.cutoff} at most"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without keys that came later and are not used: fingerprints of older benchmarks stay what they were."""
+        values: dict[str, Any] = handler(self)
+        if self.diversity is None:
+            values.pop("diversity", None)
+        return values
+
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of all reported values: ``metric@cutoff``."""
+        """Names of all values that ranks decide: ``metric@cutoff``."""
         return tuple(f"{metric}@{k}" for metric in self.metrics for k in self.cutoffs)
 
 
@@ -81,6 +147,6 @@ def parse_column(column: str) -> tuple[str, int]:
         The text is not of that form.
     """
     match = _NAME.match(column)
-    if match is None or match["metric"] not in METRICS:
+    if match is None or match["metric"] not in (*METRICS, *VARIANTS):
         raise ValueError(f"'{column}' is not METRIC@CUTOFF with METRIC one of {', '.join(METRICS)}")
     return match["metric"], int(match["cutoff"])

@@ -122,7 +122,7 @@ class Evaluator:
 
     def evaluate(self, model: Scorer) -> dict[str, float]:
         """Means over the cases of every column of the protocol."""
-        values = metric_values(self.rank(model).ranks, self.protocol.columns)
+        values = metric_values(self.rank(model).ranks, self.protocol.columns, self.cases.repeats)
         return {column: float(value.mean()) for column, value in values.items()}
 
     def _candidate_scores(self, model: Scorer, block: Histories) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchbed.evaluation.protocol import METRICS
+from benchbed.evaluation.protocol import METRICS, VARIANTS
 from benchbed.models.registry import BASELINES
 from benchbed.sweep.benchmark import Benchmark
 
@@ -65,7 +65,7 @@ def _evaluation(benchmark: Benchmark) -> list[str]:
     )
     if said.targets == "next":
         words.append("Only the next event after the history is a target.")
-    words += [f"{name}@k: {METRICS[name]}." for name in said.metrics]
+    words += [f"{name}@k: {(METRICS | VARIANTS)[name]}." for name in said.metrics]
     words.append("Values are means over users. Equal scores are ordered by a fixed permutation of the items.")
     return words
 

@@ -46,7 +46,7 @@ class TestResult:
 
 def make_result(cases: Cases, ranked: RankedCases, protocol: Protocol, data: TrainingData, *, seconds: float) -> TestResult:
     """Metrics and table of ranked test cases."""
-    values = metric_values(ranked.ranks, protocol.columns)
+    values = metric_values(ranked.ranks, protocol.columns, cases.repeats)
     columns: dict[str, pa.Array] = {
         "user": pa.array(cases.users),
         "n_targets": pa.array(cases.targets.lengths),

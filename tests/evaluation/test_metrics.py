@@ -11,10 +11,11 @@ from benchbed.data.dataset import Ragged
 from benchbed.evaluation.metrics import metric_values
 
 
-def one(ranks: list[int], column: str) -> float:
-    return float(metric_values(Ragged.of([ranks]), [column])[column][0])
+def one(ranks: list[int], column: str, repeats: list[int] | None = None) -> float:
+    return float(metric_values(Ragged.of([ranks]), [column], None if repeats is None else np.array(repeats))[column][0])
 
 
+@pytest.mark.fidelity("T1")
 def test_hand_made_list() -> None:
     # ranked list [7, 3, 9, 1, 5], targets {1, 2, 3}: 3 stands at rank 2, 1 at rank 4, 2 is not in the list
     ranks = [4, 99, 2]
@@ -25,13 +26,36 @@ def test_hand_made_list() -> None:
     assert one(ranks, "mrr@1") == 0
     assert one(ranks, "precision@5") == pytest.approx(0.4)
     assert one(ranks, "map@5") == pytest.approx((1 / 2 + 2 / 4) / 3)
+    assert one(ranks, "recall_thudm@5") == pytest.approx(2 / 3)
+    assert one(ranks, "recall_min@5") == pytest.approx(2 / 3)
+    assert one(ranks, "ndcg_thudm@5") == pytest.approx(0.6509209298, abs=1e-10)
 
 
+@pytest.mark.fidelity("T1")
 def test_short_list_of_many_targets() -> None:
     # N = 2, list [3, 9], targets {1, 2, 3, 4}
     ranks = [50, 51, 1, 52]
     assert one(ranks, "recall@2") == pytest.approx(0.25)
     assert one(ranks, "ndcg@2") == pytest.approx(0.6131471928, abs=1e-10)
+    assert one(ranks, "recall_thudm@2") == pytest.approx(0.25)
+    assert one(ranks, "recall_min@2") == pytest.approx(0.5)
+    assert one(ranks, "ndcg_thudm@2") == 1.0
+
+
+@pytest.mark.fidelity("T1", "T2")
+def test_repeated_targets_count_once_but_in_the_authors_recall() -> None:
+    # ranked list [7, 3, 9, 1, 5], targets [3, 3, 2]: 3 stands at rank 2, twice in the target list
+    ranks, repeats = [2, 99], [2, 1]
+    assert one(ranks, "recall@5", repeats) == pytest.approx(0.5)
+    assert one(ranks, "ndcg@5", repeats) == pytest.approx(0.3868528072, abs=1e-10)
+    assert one(ranks, "recall_thudm@5", repeats) == pytest.approx(1 / 3)
+    assert one(ranks, "ndcg_thudm@5", repeats) == pytest.approx(0.6309297536, abs=1e-10)
+    several = metric_values(Ragged.of([ranks, [1], [2, 99]]), ["recall_thudm@5"], np.array([2, 1, 3, 1, 1]))
+    assert several["recall_thudm@5"] == pytest.approx([1 / 3, 1 / 3, 1 / 2])
+
+
+def test_without_hits_the_authors_metrics_are_zero() -> None:
+    assert [one([30, 0], f"{metric}@5") for metric in ("recall_min", "recall_thudm", "ndcg_thudm")] == [0, 0, 0]
 
 
 def test_cutoff_is_inclusive() -> None:

@@ -72,6 +72,7 @@ def test_lists_shorter_than_asked_are_padded() -> None:
     assert int(np.isnan(ranked.top_scores[0]).sum()) == 3
 
 
+@pytest.mark.fidelity("T3")
 def test_a_constant_model_scores_like_chance() -> None:
     items, cases = 200, 4000
     rng = np.random.default_rng(0)
@@ -94,6 +95,7 @@ def test_the_protocol_seed_orders_ties() -> None:
     assert not np.array_equal(lists[0], lists[2])  # type: ignore[arg-type]
 
 
+@pytest.mark.fidelity("T5")
 def test_nan_scores_are_an_error() -> None:
     scores, cases = world(2)
     scores[7, 3] = np.nan
