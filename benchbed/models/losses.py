@@ -154,9 +154,9 @@ def ranking_loss(
     bpreg
         Weight of the score regulariser of ``bpr-max``; the other losses have none.
     mean_over_negatives
-        ``bpr`` and ``top1`` as a mean over the negatives, as in the paper of 2016 and in RecPack. Otherwise as the authors' code
-        has them: ``bpr`` is a sum over all columns, the target's own included (which adds log 2), and ``top1`` is divided by the
-        number of all columns, where the own one adds 1/2. The other losses have one form.
+        ``bpr`` and ``top1`` as a mean over the negatives, as in the paper of 2016 and in RecPack. Otherwise as in the authors'
+        code: ``bpr`` is a sum over all columns, the target's own included (which adds log 2), and ``top1`` is divided by the
+        number of all columns, of which the own one adds 1/2. The other losses have one form.
 
     Returns
     -------
