@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,6 +130,22 @@ class Graph:
 
 
 @dataclass(frozen=True)
+class Planted:
+    """Where the truth of a simulated dataset lies. For the ceiling alone: a model that competes does not look there.
+
+    Attributes
+    ----------
+    truth
+        Folder of the raw files that the simulator wrote.
+    users
+        The prepared ``users.parquet``, which tells the raw id of every user number.
+    """
+
+    truth: Path
+    users: Path
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """All that a trial may see: training events, validation cases, side information. The test set is not in here.
 
@@ -148,6 +165,8 @@ class TrainingData:
         By field name; rows are model indices, row 0 (padding) is empty.
     graph
         None when the dataset has none.
+    planted
+        None for data that nobody simulated.
     """
 
     fingerprint: str
@@ -158,3 +177,4 @@ class TrainingData:
     valid: Cases
     item_features: Mapping[str, Features] = field(default_factory=dict)
     graph: Graph | None = None
+    planted: Planted | None = None

@@ -19,7 +19,7 @@ from benchbed.data.cases import (
     rules_key,
     run_starts,
 )
-from benchbed.data.dataset import Features, Graph, IntArray, Ragged, Sequences, TrainingData
+from benchbed.data.dataset import Features, Graph, IntArray, Planted, Ragged, Sequences, TrainingData
 from benchbed.data.split.make import PreparedSplit
 from benchbed.data.stored import count_rows, read_json, read_table
 from benchbed.errors import DataError
@@ -49,7 +49,17 @@ def load_training_data(split_folder: Path, protocol: CaseRules) -> TrainingData:
         valid=valid,
         item_features=_item_features(items, vocabulary, manifest["card"]["tables"]["items"]),
         graph=_graph(dataset, items, vocabulary) if (dataset / "graph.parquet").is_file() else None,
+        planted=_planted(dataset, manifest),
     )
+
+
+def _planted(dataset: Path, manifest: dict[str, Any]) -> Planted | None:
+    """Where the simulator put its truth; a workspace may have moved since."""
+    if manifest["card"]["simulate"] is None:
+        return None
+    told = Path(manifest["raw"]["folder"])
+    moved = dataset.parent.parent / "raw" / told.name
+    return Planted(moved if moved.is_dir() else told, dataset / "users.parquet")
 
 
 def case_counts(split_folder: Path, protocol: CaseRules) -> dict[str, CaseCounts]:

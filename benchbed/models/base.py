@@ -33,11 +33,13 @@ class Recommender(nn.Module):
     reference
         Where the model comes from.
     needs
-        Of ``sequences``, ``item_features``, ``graph``: what the data must hold.
+        Of ``sequences``, ``item_features``, ``graph``, ``planted_truth``: what the data must hold.
     user_mode
         ``inductive``: a user is a history. ``fold_in``: a user is a trained vector.
     trained_by
         ``gradient``: epochs under the training loop. ``counting``: a closed form, one pass, no random numbers.
+    ceiling
+        True for what knows the truth that the data were made of: shown beside the others, ranked against none.
 
     Parameters
     ----------
@@ -58,6 +60,7 @@ class Recommender(nn.Module):
     needs: ClassVar[frozenset[str]] = frozenset()
     user_mode: ClassVar[Literal["inductive", "fold_in"]] = "inductive"
     trained_by: ClassVar[Literal["gradient", "counting"]] = "gradient"
+    ceiling: ClassVar[bool] = False
 
     def __init__(self, config: Any, data: TrainingData) -> None:
         super().__init__()
@@ -154,10 +157,11 @@ class InnerProduct(Recommender):
 
 
 def has(data: TrainingData, need: str) -> bool:
-    """Whether the data hold ``sequences`` (times or an order), ``item_features`` or a ``graph``."""
+    """Whether the data hold ``sequences`` (times or an order), ``item_features``, a ``graph``, or a ``planted_truth``."""
     present = {
         "sequences": True,
         "item_features": bool(data.item_features),
         "graph": data.graph is not None and len(data.graph.heads) > 0,
+        "planted_truth": data.planted is not None,
     }
     return present[need]

@@ -16,6 +16,7 @@ MODELS: dict[str, str] = {
     "item_knn": "benchbed.models.item_knn:ItemKNN",
     "ease": "benchbed.models.ease:EASE",
     "gru4rec": "benchbed.models.gru4rec:GRU4Rec",
+    "oracle": "benchbed.models.oracle:Oracle",
 }
 """Model name -> ``module:Class``."""
 

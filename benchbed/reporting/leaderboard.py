@@ -155,7 +155,9 @@ def make_leaderboard(record: SweepRecord, read_cases: ReadCases) -> Leaderboard:
     read_cases
         Gives the values per test case of a final run.
     """
-    samples = [row for name in record.facts["models"] if (row := _test_row(record, name, read_cases)) is not None]
+    # What knows the planted truth competes with nobody.
+    rivals = [name for name, about in record.facts["models"].items() if not about.get("ceiling")]
+    samples = [row for name in rivals if (row := _test_row(record, name, read_cases)) is not None]
     comparison = compare(samples) if samples else None
     means = {row.name: row.mean for row in samples}
     baselines = [name for name in means if record.facts["models"][name].get("baseline")]
@@ -316,6 +318,9 @@ def _marks(
     comparison: Comparison | None,
     best_baseline: str | None,
 ) -> list[Mark]:
+    if record.facts["models"][row.model].get("ceiling") and done:
+        meaning = "Ranks by the truth that the data were made of. None can be above it but by luck, and none is ranked against it."
+        return [Mark("ceiling", meaning, warning=False)]
     marks = []
     if row.baseline:
         marks.append(Mark("baseline", "A simple method, tuned with the same budget.", warning=False))

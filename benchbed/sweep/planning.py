@@ -144,6 +144,7 @@ def _about(name: str, material: Material, plans: Sequence[SearchPlan]) -> dict[s
         "baseline": space.model in BASELINES,
         "user_mode": kind.user_mode,
         "trained_by": kind.trained_by,
+        "ceiling": kind.ceiling,
         "reference": kind.reference,
         "space_fingerprint": space.fingerprint,
         "space_size": space.size(),

@@ -113,6 +113,7 @@ def _missing_needs(name: str, card: Card | None) -> list[Problem]:
         "sequences": True,
         "item_features": bool(items is not None and getattr(items, "features", None)),
         "graph": "graph" in tables,
+        "planted_truth": card.simulate is not None,
     }
     return [
         Problem(f"{name} needs {need.replace('_', ' ')}, and the dataset '{card.name}' has none", key="models")
