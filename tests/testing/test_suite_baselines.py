@@ -1,0 +1,28 @@
+"""The models that are counted, under the suite."""
+
+from __future__ import annotations
+
+from benchbed.models.ease import EASE
+from benchbed.models.item_knn import ItemKNN
+from benchbed.models.markov import Markov
+from benchbed.models.popularity import Popularity
+from benchbed.testing import ModelSuite, Vary
+
+
+class TestPopularity(ModelSuite):
+    model = Popularity
+
+
+class TestMarkov(ModelSuite):
+    model = Markov
+    variations = {"decay": Vary(0.4, where={"order": 2})}
+
+
+class TestItemKNN(ModelSuite):
+    model = ItemKNN
+    parameters = {"neighbours": 5}
+
+
+class TestEASE(ModelSuite):
+    model = EASE
+    parameters = {"regularisation": 3.0}
