@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from benchbed.config import Document, Schema, check, read_document
-from benchbed.data.readers import READERS
+from benchbed.data.readers import FORMS, READERS
 from benchbed.errors import ConfigError, Problem, UnknownNameError
 from benchbed.workspace import folders_of
 
@@ -64,10 +64,21 @@ Feature = Annotated[Text | Token | TokenSequence | Number | Flags, Field(discrim
 
 
 class Extra(Schema):
-    """An additional column of the log, kept in ``interactions.parquet``; ``ties: column: NAME`` orders by it."""
+    """An additional column of the log, kept in ``interactions.parquet``; ``ties: column: NAME`` orders by it.
 
-    column: Column
-    kind: Literal["number", "text"] = "number"
+    ``kind: file`` has no column: it is the entry of ``files`` that the row came from, counted from 1.
+    """
+
+    column: Column | None = None
+    kind: Literal["number", "text", "file"] = "number"
+
+    @model_validator(mode="after")
+    def _from_somewhere(self) -> Extra:
+        if (self.kind == "file") == (self.column is not None):
+            raise ValueError(
+                "name the column" if self.column is None else "kind: file comes from no column; leave `column` out"
+            )
+        return self
 
 
 class Table(Schema):
@@ -81,7 +92,7 @@ class Table(Schema):
         File names or patterns (``2011-*.csv``), looked for under the raw folder, compressed or not. Several files are read in
         this order, those of one pattern in the order of their names.
     separator
-        Between columns; one or more characters.
+        Between columns; one or more characters. Files without columns may say ``whitespace``: any run of blanks and tabs.
     encoding
         Any encoding that Python knows.
     header
@@ -122,8 +133,18 @@ class Table(Schema):
             raise ValueError("the quote is one printable ASCII character, or none")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _formed(cls, values: Any) -> Any:
+        form = FORMS.get(str(values.get("reader"))) if isinstance(values, dict) else None
+        return values if form is None else form.fill(str(values["reader"]), cls.__name__.lower(), values)
+
     @model_validator(mode="after")
     def _addressable(self) -> Table:
+        if self.reader in FORMS:
+            return self
+        if self.separator == "whitespace":
+            raise ValueError("separator: name the characters between columns; only files without columns take 'whitespace'")
         for role, column in self.sources():
             if self.header and isinstance(column, int):
                 raise ValueError(f"{role}: with a header columns go by name, not by position {column}")
@@ -139,7 +160,7 @@ class Table(Schema):
         for role in type(columns).model_fields if columns is not None else ():
             value = getattr(columns, role)
             if role == "extra":
-                yield from ((f"extra.{name}", extra.column) for name, extra in value.items())
+                yield from ((f"extra.{name}", extra.column) for name, extra in value.items() if extra.column is not None)
             elif value is not None:
                 yield role, value
 
@@ -173,11 +194,26 @@ class Interactions(Table):
     timestamp_format
         For dates and times as text, in the notation of ``strptime`` (read as UTC); stored as seconds, or as microseconds where
         the format has fractions of a second.
+    expanded
+        Entries of ``files`` that hold sessions as all of their prefixes, each with a tab and the next item (reader
+        ``sessions`` only).
     """
 
     columns: InteractionColumns
     timestamp_unit: Literal["seconds", "milliseconds", "microseconds", "fractional_seconds"] = "seconds"
     timestamp_format: str | None = None
+    expanded: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _joinable(self) -> Interactions:
+        if self.expanded and self.reader != "sessions":
+            raise ValueError(f"expanded belongs to the reader sessions; with {self.reader} it would change nothing")
+        for name in self.expanded:
+            if name not in self.files:
+                raise ValueError(f"expanded: '{name}' is no entry of files ({', '.join(self.files)})")
+        if self.expanded and "\t" in self.separator:
+            raise ValueError("separator: a tab stands before the next item of an expanded line, so it cannot divide the items")
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_tell_the_time(self) -> Interactions:
@@ -340,13 +376,20 @@ class Card(Schema):
 
     def rules(self) -> dict[str, Any]:
         """All that decides what ``prepare`` does."""
-        return self.model_dump(mode="json", exclude=set(self.DESCRIPTIVE))
+        rules = self.model_dump(mode="json", exclude=set(self.DESCRIPTIVE))
+        if not self.tables.interactions.expanded:
+            # Most logs have none; without the key their fingerprints are those from before there was one.
+            rules["tables"]["interactions"].pop("expanded")
+        return rules
 
     def meaning(self) -> dict[str, Any]:
         """All that decides the prepared rows, given the contents of the raw files (names of files do not)."""
         rules = self.rules()
         rules.pop("max_rejected")
         rules.pop("simulate")
+        log = self.tables.interactions
+        if log.expanded:
+            rules["tables"]["interactions"]["expanded"] = [log.files.index(name) for name in log.expanded]
         for table in rules["tables"].values():
             if table is not None:
                 table.pop("files")

@@ -26,11 +26,14 @@ COMPRESSIONS = ("", ".zst", ".gz", ".zip")
 class RawFile:
     """One raw file.
 
-    ``digest`` (SHA-256 of its decompressed bytes) and ``lines`` are known once it was read to the end.
+    ``part`` is the entry of the card's ``files`` that found it, ``ordinal`` its place among all files of the table; both count
+    from 1. ``digest`` (SHA-256 of its decompressed bytes) and ``lines`` are known once it was read to the end.
     """
 
     path: Path
     root: Path
+    part: int = field(default=1, compare=False)
+    ordinal: int = field(default=1, compare=False)
     digest: str | None = field(default=None, compare=False)
     lines: int = field(default=0, compare=False)
 
@@ -133,7 +136,7 @@ def find_raw_files(root: Path, names: Sequence[str], *, table: str) -> list[RawF
         raise DataError(f"The raw folder {root} does not exist.", advice="Pass the folder that holds the raw files as --raw.")
     present = sorted(_files_below(root))
     found: list[RawFile] = []
-    for name in names:
+    for part, name in enumerate(names, 1):
         matches = [path for path in present if _matches(path, name)]
         if not matches:
             raise _not_found(root, name, table, present)
@@ -144,7 +147,8 @@ def find_raw_files(root: Path, names: Sequence[str], *, table: str) -> list[RawF
                 advice="Pass a folder that holds one of them, or give more of the path in the card.",
             )
         _refuse_copies(matches, name, table, root)
-        found += [RawFile(root / path, root) for path in matches if root / path not in {f.path for f in found}]
+        new = [root / path for path in matches if root / path not in {file.path for file in found}]
+        found += [RawFile(path, root, part, ordinal) for ordinal, path in enumerate(new, len(found) + 1)]
     return found
 
 

@@ -109,6 +109,9 @@ def _fields(name: str, table: Table) -> _Fields:
         if "rating" in sources:
             fields.number("rating", sources["rating"], "rating")
         for extra, column in table.columns.extra.items():
+            if column.kind == "file":
+                fields.values[extra] = "_part"
+                continue
             source = sources[f"extra.{extra}"]
             if column.kind == "number":
                 fields.number(extra, source, extra)
@@ -171,13 +174,13 @@ def _stage_file(
     columns = " ".join(f"WHEN {number} THEN {literal(role)}" for number, (_, _, role) in numbered)
     with reader(table.reader)(connection, file, table) as rows:
         select = f"""
-            SELECT line + {offset} AS row, {literal(file.shown)} AS _file, line AS _line, span AS _span,
+            SELECT {rows.order(offset)} AS row, {literal(file.shown)} AS _file, line AS _line, span AS _span,
                 CASE which WHEN 0 THEN flaw {reasons} END AS _reason,
                 CASE which WHEN 0 THEN flaw_column {columns} END AS _column,
                 CASE WHEN which IS NOT NULL THEN left({rows.raw}, {LONGEST_SHOWN}) END AS _raw{values}
             FROM (
                 SELECT *, CASE WHEN flaw IS NOT NULL THEN 0 {which} END AS which
-                FROM (SELECT *{casts} FROM ({rows.sql}))
+                FROM (SELECT *, {file.part} AS _part{casts} FROM ({rows.sql}))
             )
         """
         connection.execute(f"CREATE TABLE staged_{name} AS {select}" if first else f"INSERT INTO staged_{name} {select}")

@@ -12,15 +12,14 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING
 
-import duckdb
 import numpy as np
-import pyarrow as pa
 
 from benchbed.data.database import literal
 from benchbed.data.raw_files import RawFile
 from benchbed.data.readers.base import Rows
-from benchbed.data.readers.records import SCHEMA, UNDECODABLE, Splitter, decoded
-from benchbed.errors import BenchbedError, DataError, nearest
+from benchbed.data.readers.lines import LINE_ENDS, streamed
+from benchbed.data.readers.records import UNDECODABLE, Splitter, decoded
+from benchbed.errors import DataError, nearest
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 SAMPLE = 1000
 USUAL_SEPARATORS = ("\t", ",", ";", "|", "::", " ")
 """Guessed for advice, never for reading."""
-LINE_ENDS = literal("\r\n")
 
 
 @contextmanager
@@ -63,30 +61,11 @@ def read(connection: DuckDBPyConnection, file: RawFile, table: Table) -> Iterato
     rows = [text.replace(marker, table.separator) for text in sample[:20]]
     positions = _positions(sample[0].split(marker), file, table) if table.header else _numbers(width, file, table, rows)
 
-    failures: list[BenchbedError] = []
-
-    def everything() -> Iterator[pa.RecordBatch]:
-        try:
-            for batch in chain([first], batches):
-                file.lines += int(batch.column("span").to_numpy().sum())
-                yield batch
-        except BenchbedError as error:
-            failures.append(error)
-            raise
-
-    name = f"records_of_{id(file)}"
-    connection.register(name, pa.RecordBatchReader.from_batches(SCHEMA, everything()))
-    try:
-        text = f"rtrim(text, {LINE_ENDS})"
-        if table.quote:
-            text = f"replace({text}, {literal(marker)}, {literal(table.separator)})"
+    text = f"rtrim(text, {LINE_ENDS})"
+    if table.quote:
+        text = f"replace({text}, {literal(marker)}, {literal(table.separator)})"
+    with streamed(connection, file, chain([first], batches)) as name:
         yield Rows(_sql(name, table, marker, width, positions, after=places[0] if table.header else 0), text)
-    except duckdb.Error:
-        if failures:  # the engine has wrapped what the stream raised
-            raise failures[0] from None
-        raise
-    finally:
-        connection.unregister(name)
 
 
 def _positions(header: list[str], file: RawFile, table: Table) -> list[int]:

@@ -1,0 +1,61 @@
+"""The shipped cards of public sets, where their files lie beside the checkout: the counts are those of their publishers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow.parquet as pq
+import pytest
+
+from benchbed.data.card import load_card
+from benchbed.data.prepare import Prepared, prepare
+from benchbed.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def prepared(shared_data, tmp_path_factory) -> Callable[[str, str], Prepared]:
+    made: dict[str, Prepared] = {}
+    workspace = Workspace.open(tmp_path_factory.mktemp("public"))
+
+    def make(name: str, folder: str) -> Prepared:
+        return made.setdefault(name, prepare(load_card(name), workspace, shared_data / folder))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "counts", "lengths", "attributes", "of_an_item"),
+    [
+        ("beauty", (198_502, 22_363, 12_101), (5, 6, 204), 637, 3.7),
+        ("lastfm-s3rec", (52_551, 1_090, 3_646), (5, 19, 899), 388, None),
+    ],
+)
+def test_sequences_with_attributes(prepared, name, counts, lengths, attributes, of_an_item):
+    made = prepared(name, "s3rec-beauty-lastfm")
+    assert made.manifest["counts"] == dict(zip(("interactions", "users", "items"), counts, strict=True))
+    assert all(table["rejected"] == 0 for table in made.manifest["rows"].values())
+    assert tuple(made.audit["events_per_user"].values()) == lengths
+    lists = pq.read_table(made.folder / "items.parquet").column("attributes").to_pylist()
+    assert len({value for values in lists for value in values}) == attributes
+    assert all(len(set(values)) == len(values) for values in lists)
+    if of_an_item is not None:
+        assert sum(map(len, lists)) / len(lists) == pytest.approx(of_an_item, abs=0.05)
+
+
+def test_diginetica(prepared):
+    made = prepared("diginetica", "sessions/diginetica")
+    log = pq.read_table(made.folder / "interactions.parquet").to_pandas()
+    sizes = log.groupby(["part", "user"]).size()
+    train, test = sizes[1], sizes[2]
+    assert (len(train), train.sum(), log[log.part == 1].item.nunique()) == (186_670, 906_140, 43_097)
+    assert (train.min(), train.max(), (train - 1).sum()) == (2, 70, 719_470)
+    assert (test - 1).sum() == 60_858 == made.manifest["rows"]["interactions"]["read"] - 186_670
+    assert made.manifest["rows"]["interactions"]["rejected"] == 0
+
+
+def test_rsc15(prepared):
+    made = prepared("rsc15-100k", "sessions/rsc15-100k")
+    log = pq.read_table(made.folder / "interactions.parquet").to_pandas()
+    counts = log.groupby("part").agg(clicks=("item", "size"), sessions=("user", "nunique"), items=("item", "nunique"))
+    assert counts.to_numpy().tolist() == [[70_278, 17_794, 2_933], [13_568, 3_416, 1_771]]
+    assert made.manifest["timestamp_unit"] == "microseconds"
