@@ -325,8 +325,3 @@ def test_it_works_in_another_project(tmp_path: Path) -> None:
     run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert run.returncode == 0, run.stdout
     assert "17 passed" in run.stdout, run.stdout  # 14 checks that concern it, and three hyper-parameters
-
-
-def test_benchbed_is_imported_without_pytest() -> None:
-    code = "import sys; sys.modules['pytest'] = None; import benchbed.training.fit, benchbed.models.gru4rec, benchbed.cli.app"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
