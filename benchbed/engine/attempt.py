@@ -189,9 +189,11 @@ class Attempt:
             result = self._fit.test(cases)
             result.write(cases_file)
             with replacing(result_file) as temporary:
-                temporary.write_text(json.dumps({"metrics": result.metrics, "facts": result.facts}))
+                told = {"metrics": result.metrics, "facts": result.facts}
+                temporary.write_text(json.dumps(told | ({"variety": result.variety} if result.variety else {})))
         kept = json.loads(result_file.read_text())
-        return {**kept["facts"], "test": kept["metrics"], "artifacts": {"cases": str(cases_file)}}
+        variety = {"variety": kept["variety"]} if "variety" in kept else {}
+        return {**kept["facts"], **variety, "test": kept["metrics"], "artifacts": {"cases": str(cases_file)}}
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol as TypingProtocol
+from typing import runtime_checkable
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from benchbed.data.dataset import Cases, IntArray, Ragged
 from benchbed.data.histories import Histories
 from benchbed.errors import ModelError
+from benchbed.evaluation.diversity import Variety
 from benchbed.evaluation.metrics import FloatArray, metric_values
 from benchbed.evaluation.protocol import Protocol
 
@@ -33,6 +35,15 @@ class Scorer(TypingProtocol):
 
     def scores(self, histories: Histories, items: Tensor | None = None) -> Tensor:
         """(B, n_items + 1) scores."""
+        ...
+
+
+@runtime_checkable
+class Proposer(TypingProtocol):
+    """A model that says itself what re-ranked lists are made of, such as the first items of each of a user's interests."""
+
+    def candidates(self, histories: Histories, n: int, *, exclude_seen: bool = False) -> Tensor:
+        """(B, M) items, n or more for each of the ways in which it looks at a user; 0 for none."""
         ...
 
 
@@ -85,8 +96,17 @@ class Evaluator:
         self.tie_place = torch.as_tensor(place).to(self.device)  # the smaller place wins a tie
 
     @torch.inference_mode()
-    def rank(self, model: Scorer, top: int = 0) -> RankedCases:
+    def rank(self, model: Scorer, top: int = 0, variety: Variety | None = None) -> RankedCases:
         """Score every case and rank its targets.
+
+        Parameters
+        ----------
+        model
+            What scores.
+        top
+            Length of the lists to keep.
+        variety
+            Gets the lists of every block, for re-ranking; ``top`` must be its cutoff at least.
 
         Raises
         ------
@@ -112,6 +132,8 @@ class Evaluator:
             ranks.append(self._ranks(scores, self.target_rows[low:high] - start, self.targets[low:high]))
             if top:
                 heads.append(self._head(scores, min(top, self.n_items)))
+                if variety is not None:
+                    variety.add(heads[-1][0], *self._pool(model, block, scores, heads[-1], variety.said.cutoff))
         flat = torch.cat(ranks) if ranks else torch.zeros(0, dtype=torch.int64)
         return RankedCases(
             Ragged(flat.cpu().numpy(), self.cases.targets.offsets),
@@ -171,3 +193,16 @@ class Evaluator:
             values[cut_in_tie], items[cut_in_tie] = whole[:, :n], columns[order[:, :n]]
         listed = values > -torch.inf
         return torch.where(listed, items, 0), torch.where(listed, values, torch.nan)
+
+    def _pool(
+        self, model: Scorer, block: Histories, scores: Tensor, head: tuple[Tensor, Tensor], n: int
+    ) -> tuple[Tensor, Tensor]:
+        """What re-ranked lists are made of, best first: the first n and what the model proposes, else the head."""
+        if not isinstance(model, Proposer):
+            return head
+        proposed = model.candidates(block, n, exclude_seen=self.protocol.seen_items == "exclude")
+        items = torch.cat([head[0][:, :n], proposed.to(self.device)], dim=1).sort(dim=1).values
+        items[:, 1:] = items[:, 1:].masked_fill(items[:, 1:] == items[:, :-1], 0)
+        items = items.gather(1, self.tie_place[items].argsort(dim=1))
+        values, by_score = scores.gather(1, items).sort(dim=1, descending=True, stable=True)
+        return items.gather(1, by_score).masked_fill(values == -torch.inf, 0), values

@@ -20,7 +20,7 @@ from benchbed.models.base import Recommender
 from benchbed.models.registry import model_class
 from benchbed.training.checkpoint import read_best, read_checkpoint, write_best, write_checkpoint
 from benchbed.training.memory import PeakMemory
-from benchbed.training.result import TestResult, make_result
+from benchbed.training.result import TestResult, make_result, make_variety
 
 
 @dataclass(frozen=True)
@@ -227,9 +227,11 @@ class Fit:
             self._fit_once()
         self.model.eval()
         evaluator = Evaluator(cases, self.data.n_items, self.protocol, self.device)
+        variety = make_variety(cases, self.protocol, self.data, self.device)
         # Coverage is counted up to the cutoff that decides.
-        ranked = evaluator.rank(self.model, top=max(top, parse_column(self.protocol.select_by)[1]))
-        return make_result(cases, ranked, self.protocol, self.data, seconds=time.perf_counter() - started)
+        widest = max(top, parse_column(self.protocol.select_by)[1], variety.said.cutoff if variety else 0)
+        ranked = evaluator.rank(self.model, top=widest, variety=variety)
+        return make_result(cases, ranked, self.protocol, self.data, seconds=time.perf_counter() - started, variety=variety)
 
     def _train(self, started: float) -> float:
         if not self._optimizers:

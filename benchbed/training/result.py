@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from benchbed.data.dataset import Cases, TrainingData
-from benchbed.evaluation.metrics import metric_values
+from benchbed.errors import ModelError, nearest
+from benchbed.evaluation.aggregation import ItemCategories
+from benchbed.evaluation.diversity import Variety
+from benchbed.evaluation.metrics import FloatArray, metric_values
 from benchbed.evaluation.protocol import Protocol
 from benchbed.evaluation.ranking import RankedCases
 from benchbed.workspace import replacing
@@ -29,7 +34,9 @@ class TestResult:
         (all candidates got one score), ``test_seconds``.
     table
         One row a case: ``user``, ``n_targets``, every metric column, ``target_ranks``, ``top_items`` (model indices) and
-        ``top_scores``.
+        ``top_scores``. Ranks and lists are the model's own, also where the metrics are of re-ranked lists.
+    variety
+        Where the protocol asks for it: ``feature``, ``cutoff`` and ``curve``, one entry for each weight with its means.
     """
 
     __test__ = False  # not a test class, whatever its name looks like to pytest
@@ -37,6 +44,7 @@ class TestResult:
     metrics: dict[str, float]
     facts: dict[str, float]
     table: pa.Table
+    variety: dict[str, Any] | None = None
 
     def write(self, path: Path) -> None:
         """Write the table as Parquet, whole or not at all."""
@@ -44,9 +52,43 @@ class TestResult:
             pq.write_table(self.table, temporary, compression="zstd")
 
 
-def make_result(cases: Cases, ranked: RankedCases, protocol: Protocol, data: TrainingData, *, seconds: float) -> TestResult:
-    """Metrics and table of ranked test cases."""
-    values = metric_values(ranked.ranks, protocol.columns, cases.repeats)
+def make_variety(cases: Cases, protocol: Protocol, data: TrainingData, device: torch.device) -> Variety | None:
+    """What re-ranks the lists of test cases; None where the protocol does not ask for it.
+
+    Raises
+    ------
+    ModelError
+        The data have no such feature.
+    """
+    said = protocol.diversity
+    if said is None:
+        return None
+    if said.feature not in data.item_features:
+        close = nearest(said.feature, data.item_features)
+        raise ModelError(
+            f"There is no categorical item feature '{said.feature}' to measure diversity by.",
+            advice=f"Did you mean '{close}'?" if close else "Name one of the dataset card in `evaluation.diversity`.",
+        )
+    feature = data.item_features[said.feature]
+    return Variety(said, ItemCategories.of(feature, uncategorised=said.uncategorised, device=device), cases)
+
+
+def make_result(
+    cases: Cases,
+    ranked: RankedCases,
+    protocol: Protocol,
+    data: TrainingData,
+    *,
+    seconds: float,
+    variety: Variety | None = None,
+) -> TestResult:
+    """Metrics and table of ranked test cases; ``variety`` has seen the same cases."""
+    applied = variety is not None and variety.said.apply > 0
+    counted = variety.reranked(variety.said.apply).ranks if variety is not None and applied else ranked.ranks
+    values = metric_values(counted, protocol.columns, cases.repeats)
+    if variety is not None:
+        own = variety.reranked(variety.said.apply).diversity if applied else variety.own_diversity
+        values[variety.said.column] = own
     columns: dict[str, pa.Array] = {
         "user": pa.array(cases.users),
         "n_targets": pa.array(cases.targets.lengths),
@@ -64,6 +106,23 @@ def make_result(cases: Cases, ranked: RankedCases, protocol: Protocol, data: Tra
         columns["top_items"] = pa.ListArray.from_arrays(offsets, pa.array(ranked.top_items.ravel()))
         scores = pa.array(ranked.top_scores.ravel(), from_pandas=True)
         columns["top_scores"] = pa.ListArray.from_arrays(offsets, scores.cast(pa.float32()))
-        head = ranked.top_items[:, : int(protocol.select_by.rpartition("@")[2])]
+        lists = variety.applied if variety is not None and applied else ranked.top_items
+        head = lists[:, : int(protocol.select_by.rpartition("@")[2])]
         facts["coverage"] = float(len(np.setdiff1d(np.unique(head), [0])) / max(1, data.n_items))
-    return TestResult({name: float(value.mean()) for name, value in values.items()}, facts, pa.table(columns))
+    return TestResult(_means(values), facts, pa.table(columns), _curve(cases, protocol, variety) if variety else None)
+
+
+def _means(values: dict[str, FloatArray]) -> dict[str, float]:
+    return {name: float(value.mean()) for name, value in values.items()}
+
+
+def _curve(cases: Cases, protocol: Protocol, variety: Variety) -> dict[str, Any]:
+    """Means of every metric at the cutoff of the lists, and of their diversity, by weight."""
+    said = variety.said
+    columns = [f"{metric}@{said.cutoff}" for metric in protocol.metrics]
+    curve = []
+    for weight in said.lambdas:
+        reranked = variety.reranked(weight)
+        values = metric_values(reranked.ranks, columns, cases.repeats) | {said.column: reranked.diversity}
+        curve.append({"lambda": weight, **_means(values)})
+    return {"feature": said.feature, "cutoff": said.cutoff, "curve": curve}

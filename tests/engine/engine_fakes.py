@@ -41,6 +41,7 @@ class Epoch:
 class FakeResult:
     metrics: ClassVar[dict[str, float]] = {"ndcg@20": 0.5}
     facts: ClassVar[dict[str, float]] = {"cases": 3.0}
+    variety: ClassVar[dict[str, Any]] = {"curve": [{"lambda": 0.0, "diversity@20": 0.5}]}
 
     def write(self, path: Path) -> None:
         with replacing(path) as temporary:

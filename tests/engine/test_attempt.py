@@ -109,6 +109,7 @@ def test_only_a_final_run_opens_the_vault_and_a_kept_result_is_not_made_again(tm
     for number in (1, 2):
         report = attempt(tmp_path, Assignment.from_json({**given.to_json(), "attempt": number})).step()
         assert report["facts"]["test"] == {"ndcg@20": 0.5}
+        assert report["facts"]["variety"]["curve"][0]["diversity@20"] == 0.5
         assert Path(report["facts"]["artifacts"]["cases"]).read_text() == "cases"
     assert (vault / "openings.txt").read_text() == "fake 5 s\n"
 
