@@ -62,6 +62,7 @@ class MadeUpSweep:
     finished: bool = True
     epochs: int = 12
     declared_trials: int = 12
+    published: tuple[dict[str, Any], ...] = ()
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -91,6 +92,7 @@ class MadeUpSweep:
                 "search": {"trials": self.declared_trials, "seconds_per_trial": 600, "sampler": "tpe", "seed": 0},
                 "final": {"seeds": list(self.seeds), "patience": 10},
                 "resources": "auto",
+                "published": list(self.published),
             },
             "models": {
                 m.name: {

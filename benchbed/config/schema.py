@@ -93,9 +93,11 @@ def check(
     for pattern, known in (names or {}).items():
         for path, value in _find(document.values, tuple(pattern.split("."))):
             if isinstance(value, str) and value not in known:
-                listed = ", ".join(sorted(known))
-                message = f"'{value}' is not known here (known: {listed})" if len(known) <= 20 else f"'{value}' is unknown"
-                problems.append(_at(document, path, message, nearest(value, known)))
+                close = nearest(value, known)
+                message = f"'{value}' is not known here"
+                if len(known) <= 8 or (not close and len(known) <= 40):  # a long list helps only where no name is near
+                    message += f" (known: {', '.join(sorted(known))})"
+                problems.append(_at(document, path, message, close))
     if more is not None:
         problems += more(document, made)
     problems = sorted(dict.fromkeys(problems), key=lambda p: (p.line or 0, p.column or 0))

@@ -131,6 +131,7 @@ def to_json(board: Leaderboard) -> str:
         "columns": record.columns,
         "rows": [asdict(row) for row in board.rows],
         "comparison": board.comparison and _comparison(board),
+        "published": [asdict(line) for line in board.published],
         "facts": record.facts,
         "notes": record.notes,
         "runs": [_run(run) for run in (*record.trials, *record.finals)],
@@ -185,9 +186,30 @@ def to_markdown(board: Leaderboard) -> str:
         f"Test means over users, ± deviation over {spread_over(record)}; ranked by {record.select_by}. {rank_words(board)}",
         "",
     ]
+    lines += _published(board)
     lines += [f"- {_cell(word)}" for word in record.facts.get("protocol_words", ())]
     lines += ["", f"Protocol `{str(record.facts.get('protocol_fingerprint'))[:16]}`, sweep `{record.sweep}`."]
     return "\n".join(lines) + "\n"
+
+
+def _published(board: Leaderboard) -> list[str]:
+    """Rows beside published values, as a table; nothing where the benchmark names none."""
+    if not board.published:
+        return []
+    lines = [
+        _line(["row", "metric", "here", "published", "difference", "", "source"]),
+        _line([":---"] * 2 + ["---:"] * 3 + [":---"] * 2),
+    ]
+    for each in board.published:
+        difference = f"{each.difference:+.4f} ± {each.standard_error:.4f}"
+        cells = [each.model, each.column, f"{each.ours:.4f}", f"{each.published:.4f}", difference, each.verdict, each.source]
+        lines.append(_line([_cell(cell) for cell in cells]))
+    return [
+        *lines,
+        "",
+        "± is the standard error of the difference: test users and training seeds; published values count as exact.",
+        "",
+    ]
 
 
 def to_latex(board: Leaderboard) -> str:

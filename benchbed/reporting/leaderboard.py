@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from benchbed.evaluation.significance import Comparison, Row, Sample, compare
+from benchbed.evaluation.significance import Comparison, compare
+from benchbed.reporting.published import PublishedLine, published_lines
+from benchbed.reporting.samples import ReadCases, closed_form, finals_of, test_row
 from benchbed.tracking.reading import RunRecord, SweepRecord
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LEAST_TRIALS, LEAST_SEEDS = 10, 3
 """Below either, a leaderboard is no evidence and says so."""
-
-ReadCases = Callable[[RunRecord, Sequence[str]], "pd.DataFrame | None"]
-"""Gives some columns of the values per test case of a final run."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +130,8 @@ class Leaderboard:
         Name of the baseline with the highest test mean, if any.
     reservations
         Why this is no evidence, or not yet: sentences.
+    published
+        Rows beside the published values that the benchmark names.
     """
 
     record: SweepRecord
@@ -143,6 +139,7 @@ class Leaderboard:
     comparison: Comparison | None
     best_baseline: str | None
     reservations: tuple[str, ...] = field(default=())
+    published: tuple[PublishedLine, ...] = field(default=())
 
 
 def make_leaderboard(record: SweepRecord, read_cases: ReadCases) -> Leaderboard:
@@ -157,7 +154,7 @@ def make_leaderboard(record: SweepRecord, read_cases: ReadCases) -> Leaderboard:
     """
     # What knows the planted truth competes with nobody.
     rivals = [name for name, about in record.facts["models"].items() if not about.get("ceiling")]
-    samples = [row for name in rivals if (row := _test_row(record, name, read_cases)) is not None]
+    samples = [row for name in rivals if (row := test_row(record, name, read_cases, record.select_by)) is not None]
     comparison = compare(samples) if samples else None
     means = {row.name: row.mean for row in samples}
     baselines = [name for name in means if record.facts["models"][name].get("baseline")]
@@ -171,48 +168,12 @@ def make_leaderboard(record: SweepRecord, read_cases: ReadCases) -> Leaderboard:
             -_or_low(row.tuned_value),
         )
     )
-    return Leaderboard(record, tuple(rows), comparison, best_baseline, tuple(_reservations(record)))
+    published = tuple(published_lines(record, read_cases))
+    return Leaderboard(record, tuple(rows), comparison, best_baseline, tuple(_reservations(record)), published)
 
 
 def _or_low(value: float | None) -> float:
     return -math.inf if value is None or math.isnan(value) else value
-
-
-def _closed_form(record: SweepRecord, model: str) -> bool:
-    return bool(record.facts["models"][model].get("trained_by") == "counting")
-
-
-def _finals(record: SweepRecord, model: str) -> list[RunRecord]:
-    """Final runs of a model with the seeds of the benchmark file; a study may hold others from before these were changed."""
-    seeds = record.benchmark["final"]["seeds"]
-    asked = set(seeds[:1] if _closed_form(record, model) else seeds)
-    runs = [run for run in record.finals if run.model == model and run.seed in asked]
-    return sorted(runs, key=lambda run: (run.split_seed or 0, run.seed or 0))
-
-
-def _test_row(record: SweepRecord, model: str, read_cases: ReadCases) -> Row | None:
-    """The values per test user of a model; None when nothing can be tested."""
-    column, samples = record.select_by, {}
-    by_split: dict[int, list[RunRecord]] = {}
-    for run in _finals(record, model):
-        if math.isfinite(run.test.get(column, math.nan)):
-            by_split.setdefault(int(run.split_seed or 0), []).append(run)
-    for split, runs in by_split.items():
-        frames = [frame for run in runs if (frame := read_cases(run, ["user", column])) is not None]
-        if frames:
-            users, values = _aligned(frames, column)
-            samples[split] = Sample(users, values)
-    return Row(model, samples, random=not _closed_form(record, model)) if samples else None
-
-
-def _aligned(frames: Sequence[pd.DataFrame], column: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Users that all seeds have, and their values, shape (seeds, users)."""
-    first = frames[0]["user"].to_numpy()
-    if all(np.array_equal(frame["user"].to_numpy(), first) for frame in frames):
-        return first, np.stack([frame[column].to_numpy(dtype=float) for frame in frames])
-    series = [frame.set_index("user")[column] for frame in frames]
-    users = np.array(sorted(set.intersection(*(set(each.index) for each in series))))
-    return users, np.stack([each.loc[users].to_numpy(dtype=float) for each in series])
 
 
 def _variant(finals: list[RunRecord], about: dict[str, Any]) -> str:
@@ -223,14 +184,14 @@ def _variant(finals: list[RunRecord], about: dict[str, Any]) -> str:
 
 def _row(record: SweepRecord, model: str, comparison: Comparison | None, best_baseline: str | None) -> LeaderboardRow:
     about = record.facts["models"][model]
-    closed_form = _closed_form(record, model)
+    counted = closed_form(record, model)
     trials = [run for run in record.trials if run.model == model]
-    finals = _finals(record, model)
+    finals = finals_of(record, model)
     ended = [run for run in finals if run.state != "RUNNING"]
     done = [run for run in ended if run.test]
     splits = [run.split_seed for run in ended]
     metrics = {
-        column: Spread.of([run.test.get(column, math.nan) for run in ended], splits, closed_form=closed_form)
+        column: Spread.of([run.test.get(column, math.nan) for run in ended], splits, closed_form=counted)
         for column in record.columns
     }
     best = _best_trials(trials)
@@ -242,7 +203,7 @@ def _row(record: SweepRecord, model: str, comparison: Comparison | None, best_ba
         user_mode=str(about.get("user_mode") or ""),
         baseline=bool(about.get("baseline")),
         reference=str(about.get("reference") or ""),
-        closed_form=closed_form,
+        closed_form=counted,
         rank=rank,
         last_rank=last,
         metrics=metrics,
@@ -258,7 +219,7 @@ def _row(record: SweepRecord, model: str, comparison: Comparison | None, best_ba
             **{split: run.parameters for split, run in best.items()},
             **{run.split_seed: run.parameters for run in finals},
         },
-        seeds=_seeds(record, closed_form, ended, metrics[record.select_by].middle),
+        seeds=_seeds(record, counted, ended, metrics[record.select_by].middle),
         marks=(),
     )
     return LeaderboardRow(**{**row.__dict__, "marks": tuple(_marks(record, row, best, done, comparison, best_baseline))})
@@ -319,7 +280,9 @@ def _marks(
     best_baseline: str | None,
 ) -> list[Mark]:
     if record.facts["models"][row.model].get("ceiling") and done:
-        meaning = "Ranks by the truth that the data were made of. None can be above it but by luck, and none is ranked against it."
+        meaning = (
+            "Ranks by the truth that the data were made of. None can be above it but by luck, and none is ranked against it."
+        )
         return [Mark("ceiling", meaning, warning=False)]
     marks = []
     if row.baseline:

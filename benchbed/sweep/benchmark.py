@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PrivateAttr, field_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator
 
 from benchbed.config import Schema
 from benchbed.data.split.spec import SplitSpec
 from benchbed.evaluation.protocol import Protocol
+from benchbed.models.registry import BASELINES
 
 
 def _plain(name: str) -> str:
@@ -83,6 +84,24 @@ class Shares(Schema):
         return value
 
 
+class Published(Schema):
+    """Published values of a row, on the same data and protocol; the leaderboard compares the row with them.
+
+    Attributes
+    ----------
+    row
+        Name of a row of this benchmark.
+    values
+        Column, as in ``hit_rate@10``, to value.
+    source
+        Where they stand.
+    """
+
+    row: str
+    values: dict[str, float] = Field(min_length=1)
+    source: str = Field(min_length=1)
+
+
 class Benchmark(Schema):
     """A benchmark file.
 
@@ -110,6 +129,7 @@ class Benchmark(Schema):
     search: SearchBudget = SearchBudget()
     final: FinalStage = FinalStage()
     resources: Literal["auto"] | Shares = "auto"
+    published: tuple[Published, ...] = ()
 
     _folder: Path | None = PrivateAttr(None)
 
@@ -131,12 +151,30 @@ class Benchmark(Schema):
             raise ValueError("a model stands twice")
         return value
 
+    @field_validator("published")
+    @classmethod
+    def _comparable(cls, value: tuple[Published, ...], info: ValidationInfo) -> tuple[Published, ...]:
+        rows: tuple[str, ...] | None = info.data.get("models")
+        evaluation: Protocol | None = info.data.get("evaluation")
+        columns = evaluation.columns if evaluation is not None else None
+        added = BASELINES if info.data.get("baselines") == "all" else ()
+        for entry in value:
+            if rows is not None and entry.row not in (*rows, *added):
+                raise ValueError(f"'{entry.row}' is no row of this benchmark ({', '.join((*rows, *added))})")
+            for column in entry.values:
+                if columns is not None and column not in columns:
+                    raise ValueError(f"'{column}' is not reported by this evaluation ({', '.join(columns)})")
+        return value
+
     def changes_since(self, then: Mapping[str, Any]) -> list[str]:
-        """Dotted keys whose values were others in an earlier form of the file (as JSON); titles and resources do not count."""
+        """Dotted keys whose values were others in an earlier form of the file (as JSON).
+
+        Titles, resources and published values do not count.
+        """
         now = self.model_dump(mode="json")
         changed: list[str] = []
         for key in now:
-            if key in ("title", "resources") or now[key] == then.get(key):
+            if key in ("title", "resources", "published") or now[key] == then.get(key):
                 continue
             before = then.get(key)
             if isinstance(now[key], dict) and isinstance(before, dict):

@@ -41,7 +41,7 @@ class Material:
     @property
     def sweep(self) -> str:
         """Identity of the sweep: a changed question is another sweep, more trials or models are not."""
-        asked = self.benchmark.model_dump(mode="json", exclude={"title", "models", "baselines", "resources"})
+        asked = self.benchmark.model_dump(mode="json", exclude={"title", "models", "baselines", "resources", "published"})
         del asked["search"]["trials"]
         return f"{self.benchmark.name}-{fingerprint(self.protocol, asked)[:8]}"
 
