@@ -15,7 +15,7 @@ from pydantic import BaseModel
 import benchbed.models
 from benchbed.cli.app import app
 from benchbed.cli.validate import validate
-from benchbed.data import card
+from benchbed.data import card, fields
 from benchbed.data.dataset import TrainingData
 from benchbed.data.simulate import SimulateSpec
 from benchbed.data.split.spec import SplitSpec
@@ -101,7 +101,7 @@ def schemas(module: Any) -> list[type[BaseModel]]:
 @pytest.mark.parametrize(
     ("name", "described"),
     [
-        ("docs/dataset-card.md", [*schemas(card), SimulateSpec]),
+        ("docs/dataset-card.md", [*schemas(card), *schemas(fields), SimulateSpec]),
         ("docs/search-space.md", schemas(space)),
         ("docs/benchmark-file.md", [*schemas(benchmark), SplitSpec, Protocol, Diversity]),
     ],

@@ -8,8 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchbed.data.card import Card, Described, Flags, Interactions, Number, Table, TokenSequence
+from benchbed.data.card import Card, Described, Interactions, Table
 from benchbed.data.database import identifier, literal, one_row
+from benchbed.data.fields import Flags, Number, TokenSequence
 from benchbed.data.raw_files import RawFile
 from benchbed.data.readers import reader
 from benchbed.errors import DataError
