@@ -79,6 +79,7 @@ def preflight(benchmark: Benchmark, workspace: Workspace, chosen: list[str] | No
         if not prepared and card.simulate is None:
             problems.append(Problem(f"the dataset '{card.name}' is not prepared in {workspace.root}", key="dataset"))
             advice.append(f"Run: benchbed prepare {benchmark.dataset} --raw DIR")
+        problems += _missing_feature(benchmark, card)
     if chosen is not None and not chosen:
         problems.append(Problem(f"--models names no model (there are: {', '.join(models)})"))
     for name in chosen or ():
@@ -101,6 +102,21 @@ def preflight(benchmark: Benchmark, workspace: Workspace, chosen: list[str] | No
     if problems or card is None:
         raise ConfigError(problems, advice=" ".join(advice) or None)
     return Checked(card, models, tuple(chosen) if chosen else models, spaces)
+
+
+def _missing_feature(benchmark: Benchmark, card: Card) -> list[Problem]:
+    """The categories that diversity is measured by, where the dataset card does not promise them."""
+    said = benchmark.evaluation.diversity
+    if said is None:
+        return []
+    features = dict(card.tables.items.features) if card.tables.items is not None else {}
+    known = [name for name, each in features.items() if each.kind != "text" and getattr(each, "bins", 0) is not None]
+    if said.feature in known:
+        return []
+    why = "is text, or a number without bins" if said.feature in features else "is not among them"
+    listed = f"categorical item features: {', '.join(known)}" if known else "no categorical item feature"
+    message = f"the dataset '{card.name}' has {listed}" + (f"; '{said.feature}' {why}" if known or features else "")
+    return [Problem(message, key="evaluation.diversity.feature", suggestion=nearest(said.feature, known))]
 
 
 def _missing_needs(name: str, card: Card | None) -> list[Problem]:

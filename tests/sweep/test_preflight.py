@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchbed.errors import ConfigError
+from benchbed.evaluation.protocol import Diversity
 from benchbed.search.space_file import find_space
 from benchbed.sweep.lookup import load_benchmark
 from benchbed.sweep.preflight import preflight
@@ -22,3 +23,14 @@ def test_a_search_space_of_another_model_is_refused(tmp_path: Path, monkeypatch:
     (tmp_path / "search_spaces/gru4rec.yaml").write_text(ease)
     with pytest.raises(ConfigError, match=r"search_spaces/gru4rec\.yaml.*taken for the model 'gru4rec'.*of 'ease'"):
         preflight(demo, workspace)
+
+
+def test_diversity_needs_a_categorical_feature_of_the_dataset(tmp_path: Path) -> None:
+    demo, workspace = load_benchmark("demo"), Workspace.open(tmp_path)
+    for feature in ("category", "tags"):
+        said = demo.evaluation.model_copy(update={"diversity": Diversity(feature=feature)})
+        assert preflight(demo.model_copy(update={"evaluation": said}), workspace).card.name == "bazaar"
+    said = demo.evaluation.model_copy(update={"diversity": Diversity(feature="catgory")})
+    with pytest.raises(ConfigError, match=r"category, brand, tags; 'catgory' is not among them") as caught:
+        preflight(demo.model_copy(update={"evaluation": said}), workspace)
+    assert caught.value.problems[0].suggestion == "category"
