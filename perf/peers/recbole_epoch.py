@@ -1,10 +1,14 @@
-"""Time training epochs of one RecBole model on MovieLens-100K through its public classes, in RecBole's own environment.
+"""Time one RecBole model on MovieLens-100K through its public classes, in RecBole's own environment.
 
-usage: recbole_epoch.py MODEL EPOCHS THREADS   -> one JSON line last: {"targets": ..., "epochs": [seconds, ...]}
+usage: recbole_epoch.py MODEL EPOCHS THREADS
+
+Prints one JSON line last: `targets` of an epoch, `epochs` (seconds of each), `ranking` (seconds of each of three full rankings
+of all validation users, metrics included) and `peak_mb` (of the whole process).
 """
 
 import json
 import os
+import resource
 import sys
 import time
 
@@ -22,15 +26,22 @@ from recbole.config import Config  # noqa: E402
 from recbole.data import create_dataset, data_preparation  # noqa: E402
 from recbole.utils import get_model, get_trainer, init_seed  # noqa: E402
 
+GRU = {
+    "embedding_size": 64,
+    "hidden_size": 128,
+    "num_layers": 1,
+    "dropout_prob": 0.3,
+    "loss_type": "CE",
+    "train_neg_sample_args": None,
+}
 SETTINGS = {
-    "GRU4Rec": {
-        "embedding_size": 64,
-        "hidden_size": 128,
-        "num_layers": 1,
-        "dropout_prob": 0.3,
-        "loss_type": "CE",
-        "train_neg_sample_args": None,
-    }
+    "GRU4Rec": GRU,
+    "GRU4RecF": GRU
+    | {
+        "selected_features": ["class"],
+        "pooling_mode": "sum",
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "class"]},
+    },
 }
 config = Config(
     model=name,
@@ -38,10 +49,14 @@ config = Config(
     config_dict=SETTINGS[name]
     | {
         "train_batch_size": 2048,
+        "eval_batch_size": 4096,
         "learner": "adam",
         "learning_rate": 1e-3,
         "MAX_ITEM_LIST_LENGTH": 50,
         "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full", "group_by": "user"},
+        "metrics": ["Hit", "NDCG"],
+        "topk": [10],
+        "valid_metric": "NDCG@10",
         "show_progress": False,
         "seed": 2020,
     },
@@ -50,9 +65,14 @@ init_seed(config["seed"], config["reproducibility"])
 train, valid, _ = data_preparation(config, create_dataset(config))
 model = get_model(name)(config, train.dataset).to(config["device"])
 trainer = get_trainer(config["MODEL_TYPE"], name)(config, model)
-seconds = []
+seconds, ranking = [], []
 for epoch in range(epochs):
     started = time.perf_counter()
     trainer._train_epoch(train, epoch)  # the loop that fit() calls, without its logging
     seconds.append(time.perf_counter() - started)
-print(json.dumps({"targets": len(train.dataset), "epochs": seconds}))
+for _ in range(3):
+    started = time.perf_counter()
+    trainer.evaluate(valid, load_best_model=False)
+    ranking.append(time.perf_counter() - started)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps({"targets": len(train.dataset), "epochs": seconds, "ranking": ranking, "peak_mb": round(peak)}))
