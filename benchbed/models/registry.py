@@ -18,6 +18,7 @@ MODELS: dict[str, str] = {
     "gru4rec": "benchbed.models.gru4rec:GRU4Rec",
     "comirec_sa": "benchbed.models.comirec_sa:ComiRecSA",
     "gru4recf": "benchbed.models.gru4recf:GRU4RecF",
+    "sasrec": "benchbed.models.sasrec:SASRec",
     "oracle": "benchbed.models.oracle:Oracle",
 }
 """Model name -> ``module:Class``."""
