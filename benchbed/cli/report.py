@@ -58,15 +58,21 @@ def warn_of_changes(now: Benchmark, then: Mapping[str, Any], called: str) -> Non
 
 
 def show_table(path: Path, cutoff: str) -> None:
-    """Print the head of a ``leaderboard.csv``: every metric at one cutoff."""
+    """Print the head of a ``leaderboard.csv``: every standard metric at one cutoff, and diversity."""
     import csv
 
     from rich.console import Console
     from rich.table import Table
 
+    from benchbed.evaluation.protocol import VARIANTS
+
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    metrics = [column for column in (rows[0] if rows else {}) if column.endswith(f"@{cutoff}")]
+    metrics = [
+        column
+        for column in (rows[0] if rows else {})
+        if column.endswith(f"@{cutoff}") and column.rpartition("@")[0] not in VARIANTS
+    ]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("rank", "model", *metrics):
         table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)

@@ -10,8 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchbed.reporting.figures_diversity import lambda_curves
 from benchbed.reporting.leaderboard import Leaderboard, LeaderboardRow, make_leaderboard
-from benchbed.reporting.words import duration, headline, number, rank_text, rank_words, spread_over
+from benchbed.reporting.words import duration, headline, number, rank_text, rank_words, spread_over, variant_words
 from benchbed.tracking.reading import RunRecord, read_cases, read_sweep, send_outstanding, store_uri
 from benchbed.workspace import Workspace, replacing
 
@@ -131,6 +132,7 @@ def to_json(board: Leaderboard) -> str:
         "columns": record.columns,
         "rows": [asdict(row) for row in board.rows],
         "comparison": board.comparison and _comparison(board),
+        "variety": {model: [asdict(point) for point in curve] for model, curve in lambda_curves(record).items()},
         "published": [asdict(line) for line in board.published],
         "facts": record.facts,
         "notes": record.notes,
@@ -172,13 +174,14 @@ def to_markdown(board: Leaderboard) -> str:
     lines = [f"# {record.benchmark.get('title') or record.benchmark['name']}", ""]
     lines += [line for text in board.reservations for line in (f"> **{_cell(text)}**", "")]
     lines += [_cell(headline(board)), ""]
-    head = ["rank", "model", "variant", *record.columns, "default → tuned (validation)", "trials", "search time"]
+    columns = (*record.standard_columns, *record.diversity_columns)
+    head = ["rank", "model", "variant", *columns, "default → tuned (validation)", "trials", "search time"]
     lines += [_line(head), _line(["---:", ":---", ":---", *["---:"] * (len(head) - 3)])]
     for row in board.rows:
         marks = ", ".join(mark.word for mark in row.marks)
         name = f"{_cell(row.model)}<br><sub>{_cell(marks)}</sub>" if marks else _cell(row.model)
         cells = [rank_text(row), name, _cell(row.variant)]
-        cells += [_spread(row, column) for column in record.columns]
+        cells += [_spread(row, column) for column in columns]
         cells += [f"{number(row.default_value)} → {number(row.tuned_value)}", str(_trials(row)), duration(row.budget.seconds)]
         lines.append(_line(cells))
     lines += [
@@ -186,10 +189,20 @@ def to_markdown(board: Leaderboard) -> str:
         f"Test means over users, ± deviation over {spread_over(record)}; ranked by {record.select_by}. {rank_words(board)}",
         "",
     ]
-    lines += _published(board)
+    lines += [*_variants(board), *_published(board)]
     lines += [f"- {_cell(word)}" for word in record.facts.get("protocol_words", ())]
     lines += ["", f"Protocol `{str(record.facts.get('protocol_fingerprint'))[:16]}`, sweep `{record.sweep}`."]
     return "\n".join(lines) + "\n"
+
+
+def _variants(board: Leaderboard) -> list[str]:
+    """The metrics that are shown apart, as a table of their own."""
+    columns = board.record.variant_columns
+    if not columns:
+        return []
+    lines = [_line(["model", *columns]), _line([":---", *["---:"] * len(columns)])]
+    lines += [_line([_cell(row.model), *(_spread(row, column) for column in columns)]) for row in board.rows]
+    return [_cell(variant_words(board.record)), "", *lines, ""]
 
 
 def _published(board: Leaderboard) -> list[str]:
@@ -214,7 +227,7 @@ def _published(board: Leaderboard) -> list[str]:
 
 def to_latex(board: Leaderboard) -> str:
     """A ``booktabs`` table."""
-    columns = board.record.columns
+    columns = (*board.record.standard_columns, *board.record.diversity_columns)
     lines = [
         "% needs \\usepackage{booktabs}",
         *[f"% {text}" for text in board.reservations],

@@ -9,7 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchbed.evaluation.protocol import VARIANTS
 from benchbed.reporting.figures import anytime, cost_quality, interval_mark, series_of, trial_strip, tuning
+from benchbed.reporting.figures_diversity import accuracy_diversity
 from benchbed.reporting.leaderboard import Leaderboard
 from benchbed.reporting.svg import short
 from benchbed.reporting.words import (
@@ -21,6 +23,7 @@ from benchbed.reporting.words import (
     rank_words,
     sentence_of_seeds,
     spread_over,
+    variant_words,
 )
 from benchbed.tracking.reading import RunRecord
 
@@ -34,7 +37,7 @@ SHOWN_FACTS = 60
 def render_page(board: Leaderboard) -> str:
     """The leaderboard as one self-contained HTML document: no script, style, font or picture comes from elsewhere."""
     record, series = board.record, series_of(board)
-    cutoffs = list(dict.fromkeys(column.rpartition("@")[2] for column in record.columns))
+    cutoffs = list(dict.fromkeys(column.rpartition("@")[2] for column in record.standard_columns))
     return (
         _environment()
         .get_template("leaderboard.html.j2")
@@ -52,14 +55,21 @@ def render_page(board: Leaderboard) -> str:
             intervals={row.model: interval_mark(board, row, series[row.model]) for row in board.rows},
             cutoffs=cutoffs,
             chosen_cutoff=record.select_by.rpartition("@")[2],
-            other_columns=[column for column in record.columns if column != record.select_by],
-            best_of={column: _best_of(board, column) for column in record.columns},
+            other_columns=[column for column in record.standard_columns if column != record.select_by],
+            variant_words=variant_words(record),
+            variants={column: VARIANTS[column.rpartition("@")[0]] for column in record.variant_columns},
+            best_of={
+                # A list is not better for being more varied.
+                column: None if column in record.diversity_columns else _best_of(board, column)
+                for column in record.columns
+            },
             figures={
                 "by_trial": anytime(board, by_seconds=False),
                 "by_seconds": anytime(board, by_seconds=True),
                 "cost": cost_quality(board),
                 "strip": trial_strip(board),
                 "tuning": tuning(board),
+                "diversity": accuracy_diversity(board),
             },
             matrix=_matrix(board),
             remarks=_remarks(board),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from benchbed.evaluation.protocol import VARIANTS
 from benchbed.reporting.leaderboard import Leaderboard, LeaderboardRow
 from benchbed.tracking.reading import SweepRecord
 
@@ -87,6 +88,14 @@ def headline(board: Leaderboard) -> str:
     elif top.baseline:
         words += " It is a baseline."
     return words
+
+
+def variant_words(record: SweepRecord) -> str:
+    """What the metrics are that are shown apart; nothing without any."""
+    names = dict.fromkeys(column.rpartition("@")[0] for column in record.variant_columns)
+    meanings = "; ".join(f"{name}: {VARIANTS[name]}" for name in names)
+    head = "Metrics in the forms of some papers: for comparison with those papers alone, and nothing was chosen by them. "
+    return f"{head}{meanings}." if names else ""
 
 
 def _listed(names: list[str]) -> str:

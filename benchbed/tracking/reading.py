@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchbed.errors import TrackingError, nearest
+from benchbed.evaluation.protocol import METRICS, VARIANTS
 from benchbed.tracking.layout import FINAL, MODEL, TRIAL
 from benchbed.tracking.sender import pages, send_outstanding
 from benchbed.tracking.store import connect, first_line, metric_name, number_from, store_uri, why
@@ -152,10 +153,30 @@ class SweepRecord:
         return str(self.benchmark["evaluation"]["select_by"])
 
     @property
+    def diversity(self) -> dict[str, Any] | None:
+        """What the benchmark says of the variety of lists; None where it does not ask for it."""
+        said: dict[str, Any] | None = self.benchmark["evaluation"].get("diversity")
+        return said
+
+    @property
     def columns(self) -> tuple[str, ...]:
-        """Names of all metrics, as ``Protocol.columns`` gives them."""
-        evaluation = self.benchmark["evaluation"]
-        return tuple(f"{metric}@{cutoff}" for metric in evaluation["metrics"] for cutoff in evaluation["cutoffs"])
+        """Names of all values of a row: standard metrics, diversity, then the forms of metrics that some papers report."""
+        return (*self.standard_columns, *self.diversity_columns, *self.variant_columns)
+
+    @property
+    def standard_columns(self) -> tuple[str, ...]:
+        """Names of the standard metrics."""
+        return _columns(self.benchmark["evaluation"], METRICS)
+
+    @property
+    def diversity_columns(self) -> tuple[str, ...]:
+        """``diversity@N``, or nothing."""
+        return (f"diversity@{self.diversity['cutoff']}",) if self.diversity else ()
+
+    @property
+    def variant_columns(self) -> tuple[str, ...]:
+        """Names of the metrics that are shown apart."""
+        return _columns(self.benchmark["evaluation"], VARIANTS)
 
 
 def sweeps_of(uri: str, benchmark_name: str) -> list[str]:
@@ -310,10 +331,17 @@ def _place(run: Run) -> tuple[str | None, ...]:
     return tuple(run.data.tags.get(f"benchbed.{name}") for name in ("kind", "model", "split_seed"))
 
 
+def _columns(evaluation: dict[str, Any], among: Iterable[str]) -> tuple[str, ...]:
+    kept = [str(metric) for metric in evaluation["metrics"] if metric in among]
+    return tuple(f"{metric}@{cutoff}" for metric in kept for cutoff in evaluation["cutoffs"])
+
+
 def _record(client: MlflowClient, run: Run, facts: dict[str, Any]) -> RunRecord:
     tags, metrics = run.data.tags, run.data.metrics
     evaluation = facts["benchmark"]["evaluation"]
-    columns = [f"{metric}@{cutoff}" for metric in evaluation["metrics"] for cutoff in evaluation["cutoffs"]]
+    columns = list(_columns(evaluation, (*METRICS, *VARIANTS)))
+    if evaluation.get("diversity"):
+        columns.append(f"diversity@{evaluation['diversity']['cutoff']}")
     name = f"valid_{metric_name(str(evaluation['select_by']))}"
     values = _history(client, run, name) if name in metrics else {}
     seconds = _history(client, run, "epoch_seconds") if "epoch_seconds" in metrics else {}
