@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_BLOCK_NUMBERS = 2**17
+
 
 class RowAdagrad(torch.optim.Optimizer):
     """Adagrad whose accumulator starts at zero, with heavy-ball momentum, and lazy where a gradient is sparse.
@@ -81,15 +83,18 @@ class RowAdagrad(torch.optim.Optimizer):
         state, momentum = self._of(parameter, group["momentum"]), group["momentum"]
         gradient = parameter.grad.coalesce()
         rows, values = gradient.indices()[0], gradient.values()
-        total = state["sum"].index_select(0, rows).addcmul_(values, values)
-        state["sum"].index_copy_(0, rows, total)
-        root = total.add_(group["eps"]).sqrt_()
-        if not momentum:
-            parameter.index_add_(0, rows, torch.div(values, root, out=root), alpha=-group["lr"])
-            return
-        velocity = state["velocity"].index_select(0, rows).mul_(momentum).addcdiv_(values, root, value=-group["lr"])
-        state["velocity"].index_copy_(0, rows, velocity)
-        parameter.index_add_(0, rows, velocity)
+        # In blocks that stay in the processor's cache between the gathering of rows and their return.
+        block = max(1, len(rows) if values.is_cuda else _BLOCK_NUMBERS // max(1, values[0:1].numel()))
+        for chosen, part in zip(torch.split(rows, block), torch.split(values, block), strict=True):
+            total = state["sum"].index_select(0, chosen).addcmul_(part, part)
+            state["sum"].index_copy_(0, chosen, total)
+            scale = total.add_(group["eps"]).rsqrt_()
+            if momentum:
+                velocity = state["velocity"].index_select(0, chosen).mul_(momentum).addcmul_(part, scale, value=-group["lr"])
+                state["velocity"].index_copy_(0, chosen, velocity)
+                parameter.index_add_(0, chosen, velocity)
+            else:
+                parameter.index_add_(0, chosen, scale.mul_(part), alpha=-group["lr"])
 
     def _step_dense(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         # All tensors in one call each: a recurrent network has many small ones, and a call costs more than the arithmetic.
@@ -98,12 +103,12 @@ class RowAdagrad(torch.optim.Optimizer):
         gradients = [parameter.grad for parameter in parameters]
         totals = [state["sum"] for state in states]
         torch._foreach_addcmul_(totals, gradients, gradients)  # type: ignore[arg-type]  # all have a gradient
-        roots = torch._foreach_add(totals, group["eps"])
-        torch._foreach_sqrt_(roots)
+        scales = torch._foreach_add(totals, group["eps"])
+        torch._foreach_rsqrt_(scales)
         if not momentum:
-            torch._foreach_addcdiv_(parameters, gradients, roots, value=-group["lr"])  # type: ignore[arg-type]
+            torch._foreach_addcmul_(parameters, gradients, scales, value=-group["lr"])  # type: ignore[arg-type]
             return
         velocities = [state["velocity"] for state in states]
         torch._foreach_mul_(velocities, momentum)
-        torch._foreach_addcdiv_(velocities, gradients, roots, value=-group["lr"])  # type: ignore[arg-type]
+        torch._foreach_addcmul_(velocities, gradients, scales, value=-group["lr"])  # type: ignore[arg-type]
         torch._foreach_add_(parameters, velocities)

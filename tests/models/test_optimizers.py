@@ -47,8 +47,8 @@ def train(
 ) -> Tensor:
     for items, gradient in batches:
         optimizer.zero_grad(set_to_none=True)
-        looked_up = F.embedding(torch.tensor(items), table, sparse=sparse)
-        (looked_up * torch.tensor(gradient, dtype=table.dtype)).sum().backward()
+        looked_up = F.embedding(torch.tensor(items, dtype=torch.int64), table, sparse=sparse)
+        (looked_up * torch.tensor(gradient, dtype=table.dtype).view_as(looked_up)).sum().backward()
         optimizer.step()
     return table.detach()
 
@@ -86,6 +86,20 @@ def test_without_momentum_rows_move_as_a_dense_table_does() -> None:
     assert torch.allclose(
         train(lazy, RowAdagrad([lazy], lr=0.1)), train(dense, RowAdagrad([dense], lr=0.1), sparse=False), atol=1e-12
     )
+
+
+def test_blocks_of_rows_join_without_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, parts = (torch.nn.Parameter(torch.ones(50, 3)) for _ in range(2))
+    torch.manual_seed(0)
+    batches = [(torch.randint(0, 50, (30,)).tolist(), torch.randn(30, 3).tolist()) for _ in range(3)]
+    expected = train(whole, RowAdagrad([whole], lr=0.1, momentum=0.5), batches)
+    monkeypatch.setattr("benchbed.models.optimizers._BLOCK_NUMBERS", 12)
+    assert torch.equal(train(parts, RowAdagrad([parts], lr=0.1, momentum=0.5), batches), expected)
+
+
+def test_an_empty_batch_moves_nothing() -> None:
+    table = ones()
+    assert torch.equal(train(table, RowAdagrad([table], lr=0.1, momentum=0.5), [([], [])]), ones())
 
 
 def test_two_look_ups_of_one_table_are_one_gradient() -> None:
