@@ -16,6 +16,7 @@ from benchbed.data.histories import Histories
 from benchbed.models.base import InnerProduct, ModelConfig
 from benchbed.models.item_features import ItemFeatures, Pooling, chosen_fields
 from benchbed.models.losses import linear_cross_entropy
+from benchbed.models.newest_state import newest_states
 from benchbed.models.variants import fill, label
 from benchbed.models.windows import SequenceBatch, SequenceBatches
 
@@ -279,18 +280,29 @@ class GRU4RecF(InnerProduct):
         for name in counted:
             learns = trains in (None, name)
             with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
-                state = self._states(name, inputs, self.training and learns)
-                parts.append(state * self.weights[name] if self.config.architecture == "weighted_sum" else state)
+                parts.append(self._states(name, inputs, self.training and learns) * self._weight(name))
         return torch.cat(parts, -1)
 
     def _states(self, name: str, inputs: Tensor, training: bool) -> Tensor:
+        output: Tensor = self._gru(name, training)(self._inputs(name, inputs, training))[0]
+        return F.dropout(output, self.config.dropout_hidden, training)
+
+    def _inputs(self, name: str, items: Tensor, training: bool) -> Tensor:
+        """(...) items -> (..., d) what a subnet reads of them."""
         config, parts = self.config, []
         if name != "features":
-            parts.append(F.dropout(self.embedding(inputs), config.dropout_embed, training))
+            parts.append(F.dropout(self.embedding(items), config.dropout_embed, training))
         if name != "item":
-            parts.append(F.dropout(self.features(inputs), config.dropout_features, training))
-        output: Tensor = self.subnets[name].train(training)(torch.cat(parts, -1))[0]
-        return F.dropout(output, config.dropout_hidden, training)
+            parts.append(F.dropout(self.features(items), config.dropout_features, training))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+    def _gru(self, name: str, training: bool) -> nn.GRU:
+        gru = self.subnets[name].train(training)
+        assert isinstance(gru, nn.GRU)
+        return gru
+
+    def _weight(self, name: str) -> Tensor | float:
+        return self.weights[name] if self.config.architecture == "weighted_sum" else 1.0
 
     def table(self, counted: tuple[str, ...], trains: str | None = None) -> Tensor:
         """(n_items + 1, d) what the (projected) states are multiplied with."""
@@ -314,9 +326,14 @@ class GRU4RecF(InnerProduct):
     def user_vectors(self, histories: Histories) -> Tensor:
         """The states after the newest event; zero where there is none."""
         inputs, lengths = histories.known().last(self.config.window + self.config.burn_in)
-        states = self.states(inputs, self.counted)
-        newest = states[torch.arange(len(inputs), device=inputs.device), (lengths - 1).clamp(min=0)]
-        return self._vectors(newest) * (lengths > 0)[:, None]
+        items, index = torch.arange(self.n_items + 1, device=inputs.device), inputs
+        if inputs.numel() <= self.n_items:
+            items, index = torch.unique(inputs, return_inverse=True)
+        parts = [
+            newest_states(self._gru(name, False), self._inputs(name, items, False), index, lengths) * self._weight(name)
+            for name in self.counted
+        ]
+        return self._vectors(torch.cat(parts, 1)) * (lengths > 0)[:, None]
 
     def item_vectors(self) -> Tensor:
         """The item table, or the output matrices of the subnets side by side."""
