@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -16,12 +16,10 @@ from benchbed.errors import ModelError
 from benchbed.models.base import ModelConfig, Recommender
 from benchbed.models.cuts import CONTEXT, CutBatch, EveryPrefix, PrefixBatch, RandomCuts
 from benchbed.models.interests import SelfAttentiveInterests, choose, choose_in_every_prefix
+from benchbed.models.negatives import LogUniformSampler, UniformSampler
 from benchbed.models.sampled_softmax import own_columns, sampled_cross_entropy
 from benchbed.models.variants import fill, label
 from benchbed.models.windows import SequenceBatch
-
-if TYPE_CHECKING:
-    from benchbed.models.negatives import LogUniformSampler, UniformSampler
 
 BLOCK_NUMBERS = 2**20
 """Inner products of interests and items that exist at one time on a processor; a GPU takes 64 times as many."""
@@ -145,7 +143,7 @@ class ComiRecSA(Recommender):
     def __init__(self, config: ComiRecSAConfig, data: TrainingData) -> None:
         super().__init__(config, data)
         self.config = config
-        self.sampler = _sampler(config, data)
+        self.sampler = _sampler(config, data, "cpu")
         self.embedding = nn.Embedding(data.n_items + 1, config.embedding_size, padding_idx=0)
         self.attention = SelfAttentiveInterests(
             config.embedding_size,
@@ -177,6 +175,7 @@ class ComiRecSA(Recommender):
         """See :meth:`Recommender.bind`."""
         super().bind(data, device)
         config, items = self.config, data.train.items
+        self.sampler = _sampler(config, data, device)
         if config.batching == "random_cut":
             self._batches = RandomCuts(items, window=config.window, batch_size=config.batch_size, device=device)
         else:
@@ -299,21 +298,16 @@ class ComiRecSA(Recommender):
             yield interests[start : start + rows] @ table.T
 
 
-def _sampler(config: ComiRecSAConfig, data: TrainingData) -> LogUniformSampler | UniformSampler | None:
+def _sampler(
+    config: ComiRecSAConfig, data: TrainingData, device: str | torch.device
+) -> LogUniformSampler | UniformSampler | None:
     if config.sampler == "full":
         return None
-    from benchbed.models.negatives import LogUniformSampler, UniformSampler
-
     if config.n_negatives >= data.n_items:
         raise ModelError(
             f"n_negatives is {config.n_negatives}, but the catalogue has {data.n_items} items, and negatives are distinct.",
             advice="Set n_negatives below that, or 'sampler: full', which takes all items.",
         )
     if config.sampler == "uniform":
-        return UniformSampler(data.n_items)
-    if (data.item_counts[1:-1] < data.item_counts[2:]).any():
-        raise ModelError(
-            "sampler 'log_uniform' draws low item numbers more often, but items are not numbered by falling training count.",
-            advice="Number them so (benchbed prepare does), or set 'sampler: uniform'.",
-        )
-    return LogUniformSampler(data.n_items)
+        return UniformSampler(data.n_items, device)
+    return LogUniformSampler(data.n_items, data.item_counts, device)

@@ -138,8 +138,8 @@ class EveryPrefix(SequenceBatches):
         first = torch.maximum(stop - window, starts[row])
         self.first, self.loss_start, self.stop = (part.to(device) for part in (first, first + CONTEXT - 1, stop))
         self.batch_targets = batch_targets
-        mean = targets.sum() / (targets > 0).sum().clamp(min=1)
-        self.weights = (mean / targets[row]).float().to(device) if weight == "user" else None
+        mean = targets.sum().double() / (targets > 0).sum().clamp(min=1)
+        self.weights = (mean / targets[row]).to(device) if weight == "user" else None
 
     def _batch(self, chosen: Tensor) -> PrefixBatch:
         made = super()._batch(chosen)
