@@ -178,7 +178,8 @@ class Benchmark(Schema):
                 continue
             before = then.get(key)
             if isinstance(now[key], dict) and isinstance(before, dict):
-                changed += [f"{key}.{part}" for part in now[key] if now[key][part] != before.get(part)]
+                parts = {**before, **now[key]}
+                changed += [f"{key}.{part}" for part in parts if now[key].get(part) != before.get(part)]
             else:
                 changed.append(key)
         return changed
