@@ -24,6 +24,7 @@ from benchbed.evaluation.protocol import Diversity, Protocol
 from benchbed.models.registry import MODELS
 from benchbed.search import space
 from benchbed.sweep import benchmark
+from benchbed.testing import ModelSuite
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -79,17 +80,44 @@ def test_all_other_yaml_is_yaml(name: str) -> None:
         assert isinstance(yaml.safe_load(block), dict)
 
 
-def test_the_example_model_passes_its_own_tests(history_mean: Path, ring: TrainingData) -> None:
-    path = history_mean / "tests/models/test_history_mean.py"
-    spec = importlib.util.spec_from_file_location("example", path)
+def load(path: Path) -> dict[str, Any]:
+    """The names of a file of tests."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    tests = {name: test for name, test in vars(module).items() if name.startswith("test_")}
+    return vars(module)
+
+
+def test_the_example_model_passes_its_own_tests(history_mean: Path, ring: TrainingData) -> None:
+    names = load(history_mean / "tests/models/test_history_mean.py")
+    tests = {name: test for name, test in names.items() if name.startswith("test_")}
     assert len(tests) == 2
     fixtures: dict[str, Any] = {"ring": ring, "tmp_path": history_mean / "run"}
     for test in tests.values():
         test(**{name: fixtures[name] for name in inspect.signature(test).parameters})
+
+
+def run_suite(suite: type[ModelSuite], folder: Path) -> None:
+    """What pytest would run, here: the example's model exists in this process only."""
+    for name in (name for name in dir(suite) if name.startswith("test_")):
+        check = getattr(suite(), name)
+        keys = list(suite.model.Config.model_fields) if "hyper_parameter" in inspect.signature(check).parameters else [None]
+        for key in keys:
+            given = {"hyper_parameter": key, "tmp_path": folder / suite.__name__ / name}
+            check(**{argument: given[argument] for argument in inspect.signature(check).parameters})
+
+
+def test_the_example_model_passes_the_suite(history_mean: Path, tmp_path: Path) -> None:
+    run_suite(load(history_mean / "tests/testing/test_suite_history_mean.py")["TestHistoryMean"], tmp_path / "runs")
+
+
+def test_the_example_of_the_suite_runs(tmp_path: Path) -> None:
+    (path,) = write_files("docs/model-suite.md", tmp_path)
+    names = load(path)
+    assert issubclass(names["TestSASRec"], ModelSuite) and names["TestSASRec"].model.name == "sasrec"
+    run_suite(names["TestSASRec"], tmp_path / "runs")
+    names["TestMarkov"]().test_every_hyper_parameter_matters("decay")
 
 
 def schemas(module: Any) -> list[type[BaseModel]]:
