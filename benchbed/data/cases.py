@@ -1,8 +1,9 @@
 """Evaluation cases: what the protocol makes of the rows of a split. Array arithmetic throughout.
 
-Order of the rules: ``targets: next`` takes the first event after the cut; ``seen_items: exclude`` removes targets of the full
-history; ``unknown_targets: drop`` removes targets outside the candidates; of a target that stands twice the first is kept. A
-case without targets is not evaluated, and counted by the rule that took its last one.
+Order of the rules: ``targets: next`` takes the first event after the cut, and ``every_next`` makes a case of each event after
+the cut, whose history is all that came before it, earlier targets included; ``seen_items: exclude`` removes targets of the full
+history; ``unknown_targets: drop`` removes targets outside the candidates; of a target that stands twice in a case the first is
+kept. A case without targets is not evaluated, and counted by the rule that took its last one.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class CaseRules(Protocol):
     @property
     def unknown_targets(self) -> Literal["miss", "drop"]: ...  # noqa: D102  # said above
     @property
-    def targets(self) -> Literal["rest", "next"]: ...  # noqa: D102  # said above
+    def targets(self) -> Literal["rest", "next", "every_next"]: ...  # noqa: D102  # said above
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Rules:
     seen_items: Literal["exclude", "keep"]
     candidates: Literal["vocabulary", "catalogue"] = "vocabulary"
     unknown_targets: Literal["miss", "drop"] = "miss"
-    targets: Literal["rest", "next"] = "rest"
+    targets: Literal["rest", "next", "every_next"] = "rest"
 
 
 def rules_key(rules: CaseRules) -> str:
@@ -202,14 +203,56 @@ def make_cases(raw: RawCases, vocabulary: Vocabulary, rules: CaseRules) -> tuple
         Options of the evaluation block.
     """
     index = vocabulary.model_index(raw.last_item)
+    if rules.targets == "every_next":
+        chosen, counts = _choose_every(raw, index, rules)
+        rows, histories, targets = _every_next(raw, np.flatnonzero(chosen))
+        return Cases(raw.users[rows], _indexed(histories, index), _indexed(targets, index)), counts
     evaluated, chosen, counts = _choose(raw, index, rules)
     kept = np.flatnonzero(evaluated)
     histories, targets = raw.histories.take(kept), raw.targets.keep(chosen).take(kept)
-    indexed = [Ragged(index[part.values], part.offsets) for part in (histories, targets)]
     # A rule that removes a target removes its repetitions with it: what is left was repeated as often as in the raw list.
     listed = rules.targets == "rest" and bool(raw.repeated.any())
     repeats = Ragged(raw.times, raw.targets.offsets).keep(chosen).take(kept).values if listed else None
-    return Cases(raw.users[kept], *indexed, repeats), counts
+    return Cases(raw.users[kept], _indexed(histories, index), _indexed(targets, index), repeats), counts
+
+
+def _indexed(rows: Ragged, index: IntArray) -> Ragged:
+    return Ragged(index[rows.values], rows.offsets)
+
+
+def _every_next(raw: RawCases, places: IntArray) -> tuple[IntArray, Ragged, Ragged]:
+    """A case for each of the given places among all targets: its row in ``raw``, what came before it, and the target."""
+    rows = raw.targets.row_of_value[places]
+    before = places - raw.targets.offsets[rows]  # targets of the same row that come first
+    # Each row's history and targets end to end: the history of a case is the beginning of its row.
+    lengths = raw.histories.lengths + raw.targets.lengths
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    whole = np.empty(int(starts[-1]), np.int64)
+    for part, shift in ((raw.histories, np.zeros(len(lengths), np.int64)), (raw.targets, raw.histories.lengths)):
+        own = np.arange(len(part.values)) - np.repeat(part.offsets[:-1], part.lengths)
+        whole[np.repeat(starts[:-1] + shift, part.lengths) + own] = part.values
+    sizes = raw.histories.lengths[rows] + before
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+    index = np.repeat(starts[:-1][rows] - offsets[:-1], sizes) + np.arange(offsets[-1])
+    return rows, Ragged(whole[index], offsets), Ragged(raw.targets.values[places], np.arange(len(places) + 1, dtype=np.int64))
+
+
+def _choose_every(raw: RawCases, model_index: IntArray, rules: CaseRules) -> tuple[NDArray[np.bool_], CaseCounts]:
+    """Which targets make a case under ``every_next``, and how many went by which rule."""
+    total = len(raw.targets.values)
+    seen = raw.seen | raw.repeated if rules.seen_items == "exclude" else np.zeros(total, bool)
+    unknown = ~seen & (model_index[raw.targets.values] == 0)
+    chosen = ~seen & ~unknown if rules.unknown_targets == "drop" else ~seen
+    cases = int(chosen.sum())
+    return chosen, CaseCounts(
+        cases=cases,
+        targets=cases,
+        unknown_targets=int(unknown.sum()),
+        seen_targets=int(seen.sum()),
+        repeated_targets=0,
+        cases_without_unseen_targets=int(seen.sum()),
+        cases_without_known_targets=int(total - seen.sum() - cases),
+    )
 
 
 def _choose(raw: RawCases, model_index: IntArray, rules: CaseRules) -> tuple[NDArray[np.bool_], NDArray[np.bool_], CaseCounts]:
@@ -245,9 +288,13 @@ def _choose(raw: RawCases, model_index: IntArray, rules: CaseRules) -> tuple[NDA
     return evaluated, chosen, counts
 
 
+def _count(raw: RawCases, model_index: IntArray, rules: CaseRules) -> CaseCounts:
+    return _choose_every(raw, model_index, rules)[1] if rules.targets == "every_next" else _choose(raw, model_index, rules)[2]
+
+
 def all_rules() -> Iterator[Rules]:
     """Every combination of options."""
-    choices = (("exclude", "keep"), ("vocabulary", "catalogue"), ("miss", "drop"), ("rest", "next"))
+    choices = (("exclude", "keep"), ("vocabulary", "catalogue"), ("miss", "drop"), ("rest", "next", "every_next"))
     for chosen in product(*choices):
         yield Rules(*chosen)  # type: ignore[arg-type]  # product() forgets the literal types
 
@@ -258,5 +305,5 @@ def count_all_options(split_folder: Path, valid: Path, test: Path) -> dict[str, 
     for part, path in (("valid", valid), ("test", test)):
         raw = read_raw_cases(path)
         index = {c: read_vocabulary(split_folder, c).model_index(raw.last_item) for c in CANDIDATES}
-        found[part] = {rules_key(rules): asdict(_choose(raw, index[rules.candidates], rules)[2]) for rules in all_rules()}
+        found[part] = {rules_key(rules): asdict(_count(raw, index[rules.candidates], rules)) for rules in all_rules()}
     return found

@@ -75,7 +75,10 @@ class Ragged:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Training sequences: every training user's events, oldest first.
+    """Training sequences: every training user's events, oldest first; the rows in the order of their first events.
+
+    Sequences that begin at the same time, and those without times, keep the order of the log where the split trusts it
+    (``ties: file``), else that of a hash. Session-parallel batches take the rows as they stand.
 
     ``users[r]`` is the user of row ``r`` of ``items``; ``timestamps`` are aligned with ``items.values`` (None without times).
     """

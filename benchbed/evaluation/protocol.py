@@ -84,8 +84,8 @@ class Protocol(Schema):
     seen_items: Literal["exclude", "keep"]
     candidates: Literal["vocabulary", "catalogue"] = "vocabulary"
     unknown_targets: Literal["miss", "drop"] = "miss"
-    targets: Literal["rest", "next"] = "rest"
-    average: Literal["users"] = "users"
+    targets: Literal["rest", "next", "every_next"] = "rest"
+    average: Literal["users", "cases"] = "users"
     seed: int = Field(0, ge=0)
     diversity: Diversity | None = None
 

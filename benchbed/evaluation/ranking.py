@@ -13,6 +13,7 @@ from torch import Tensor
 from benchbed.data.dataset import Cases, IntArray, Ragged
 from benchbed.data.histories import Histories
 from benchbed.errors import ModelError
+from benchbed.evaluation.averages import mean_over
 from benchbed.evaluation.diversity import Variety
 from benchbed.evaluation.metrics import FloatArray, metric_values
 from benchbed.evaluation.protocol import Protocol
@@ -143,9 +144,10 @@ class Evaluator:
         )
 
     def evaluate(self, model: Scorer) -> dict[str, float]:
-        """Means over the cases of every column of the protocol."""
+        """Means of every column of the protocol, over users or cases as it says."""
         values = metric_values(self.rank(model).ranks, self.protocol.columns, self.cases.repeats)
-        return {column: float(value.mean()) for column, value in values.items()}
+        average = self.protocol.average
+        return {column: mean_over(value, self.cases.users, average) for column, value in values.items()}
 
     def _candidate_scores(self, model: Scorer, block: Histories) -> Tensor:
         """Scores with -inf at padding and, where the protocol excludes them, at seen items; all others finite."""

@@ -13,6 +13,10 @@ s^2 is the variance over seeds of a row's mean. From three seeds alone it is a p
 use one variance pooled over all such rows. Closed-form rows have no seed part. Several split seeds have different test users:
 the difference is the mean over the splits that both rows have, and the parts add up as those of independent samples.
 
+Users (or sessions) are what is drawn, never their single cases, which resemble one another. Where every case counts alike
+(``average: cases``) a user weighs as much as it has cases, and the mean is a ratio of two sums; its variance is that of the
+users' influence values w_u (d_u - mean) / mean(w). With equal weights this is the formula above.
+
 The ratio of difference and standard error is compared with Student's t. Its degrees of freedom follow Welch and Satterthwaite:
 with thousands of users and few seeds the seed part decides, and a normal distribution would call noise a finding. P-values of
 all pairs are corrected together by Holm's method.
@@ -41,15 +45,25 @@ class Sample:
     users
         Labels of the users (or sessions), shape (users,), each once.
     values
-        Metric per training seed and user, shape (seeds, users).
+        Metric per training seed and user, shape (seeds, users): of a user with several cases their mean.
+    weights
+        How much each user counts, positive, shape (users,): the number of cases where these count alike. None for one each.
     """
 
     users: NDArray[np.generic]
     values: NDArray[np.float64]
+    weights: NDArray[np.generic] | None = None
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.shape[1] != len(self.users):
             raise ValueError(f"values of shape {self.values.shape} do not fit {len(self.users)} users")
+        if self.weights is not None and self.weights.shape != self.users.shape:
+            raise ValueError(f"weights of shape {self.weights.shape} do not fit {len(self.users)} users")
+
+    @property
+    def means(self) -> NDArray[np.float64]:
+        """(seeds,) mean over users of each seed."""
+        return np.average(self.values, axis=1, weights=_plain(self.weights))
 
 
 @dataclass(frozen=True)
@@ -63,7 +77,7 @@ class Row:
     @property
     def mean(self) -> float:
         """Mean over users, then seeds, then splits."""
-        return float(np.mean([sample.values.mean() for sample in self.samples.values()]))
+        return float(np.mean([sample.means.mean() for sample in self.samples.values()]))
 
 
 @dataclass(frozen=True)
@@ -219,7 +233,7 @@ class _SeedNoise:
             if row.random:
                 for sample in row.samples.values():
                     if len(sample.values) < FEW_SEEDS:
-                        means = sample.values.mean(axis=1)
+                        means = sample.means
                         squares += float(((means - means.mean()) ** 2).sum())
                         self.degrees += len(means) - 1
         self.pooled = squares / self.degrees if self.degrees else math.nan
@@ -230,22 +244,22 @@ class _SeedNoise:
         if not row.random:
             return 0.0, math.inf, False
         if seeds >= FEW_SEEDS:
-            return float(sample.values.mean(axis=1).var(ddof=1)) / seeds, seeds - 1, False
+            return float(sample.means.var(ddof=1)) / seeds, seeds - 1, False
         return self.pooled / seeds, self.degrees, True
 
 
 def _compare_two(a: Row, b: Row, noise: _SeedNoise) -> Pair:
     gains = {split: _paired(a.samples[split], b.samples[split]) for split in sorted(set(a.samples) & set(b.samples))}
-    gains = {split: gain for split, gain in gains.items() if len(gain) > 1}
+    gains = {split: (mean, influence) for split, (mean, influence) in gains.items() if len(influence) > 1}
     if not gains:
         # Nothing to pair: these two cannot be told apart.
         return Pair(a.name, b.name, a.mean - b.mean, math.nan, 0.0, 0.0, 1.0)
     users = seeds = pooled = 0.0
     own: list[tuple[float, float]] = []
-    for split, gain in gains.items():
-        part = float(gain.var(ddof=1)) / len(gain) / len(gains) ** 2
+    for split, (_, influence) in gains.items():
+        part = float(influence.var(ddof=1)) / len(influence) / len(gains) ** 2
         users += part
-        own.append((part, len(gain) - 1))
+        own.append((part, len(influence) - 1))
         for row in (a, b):
             part, degrees, together = noise.part(row, row.samples[split])
             part /= len(gains) ** 2
@@ -255,18 +269,27 @@ def _compare_two(a: Row, b: Row, noise: _SeedNoise) -> Pair:
             else:
                 own.append((part, degrees))
     parts = [*own, (pooled, noise.degrees)]
-    difference = float(np.mean([gain.mean() for gain in gains.values()]))
+    difference = float(np.mean([mean for mean, _ in gains.values()]))
     degrees = _welch_satterthwaite(parts)
     return Pair(a.name, b.name, difference, users, seeds, degrees, _p_value(difference, users + seeds, degrees))
 
 
-def _paired(a: Sample, b: Sample) -> NDArray[np.float64]:
-    """Difference per user, each row averaged over its seeds, over the users that both have."""
-    first, second = a.values.mean(axis=0), b.values.mean(axis=0)
+def _paired(a: Sample, b: Sample) -> tuple[float, NDArray[np.float64]]:
+    """Mean difference over the users that both rows have, each averaged over its seeds, and the users' influence on it."""
+    first, second, weights = a.values.mean(axis=0), b.values.mean(axis=0), _plain(a.weights)
     if np.array_equal(a.users, b.users):
-        return np.asarray(first - second)
-    _, left, right = np.intersect1d(a.users, b.users, return_indices=True)
-    return np.asarray(first[left] - second[right])
+        gain = first - second
+    else:
+        _, left, right = np.intersect1d(a.users, b.users, return_indices=True)
+        gain, weights = first[left] - second[right], None if weights is None else weights[left]
+    if len(gain) == 0:
+        return math.nan, gain
+    mean = float(np.average(gain, weights=weights))
+    return mean, gain - mean if weights is None else weights * (gain - mean) / weights.mean()
+
+
+def _plain(weights: NDArray[np.generic] | None) -> NDArray[np.float64] | None:
+    return None if weights is None else weights.astype(np.float64)
 
 
 def _welch_satterthwaite(parts: Sequence[tuple[float, float]]) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchbed.evaluation.significance import Row, Sample, compare, holm
+from benchbed.evaluation.significance import Row, compare, holm
 from benchbed.reporting.samples import ReadCases, test_row
 from benchbed.tracking.reading import SweepRecord
 
@@ -52,7 +52,9 @@ def published_lines(record: SweepRecord, read_cases: ReadCases) -> list[Publishe
             row = test_row(record, entry["row"], read_cases, column)
             if row is None:
                 continue
-            exact = {split: Sample(s.users, np.full((1, len(s.users)), float(value))) for split, s in row.samples.items()}
+            exact = {
+                split: replace(each, values=np.full((1, len(each.users)), float(value))) for split, each in row.samples.items()
+            }
             pair = compare([row, Row(f"{row.name}, published", exact, random=False)]).pairs[0]
             lines.append(
                 PublishedLine(

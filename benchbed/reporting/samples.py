@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchbed.evaluation.averages import by_user
 from benchbed.evaluation.significance import Row, Sample
 from benchbed.tracking.reading import RunRecord, SweepRecord
 
@@ -41,16 +42,24 @@ def test_row(record: SweepRecord, model: str, read_cases: ReadCases, column: str
     for split, runs in by_split.items():
         frames = [frame for run in runs if (frame := read_cases(run, ["user", column])) is not None]
         if frames:
-            users, values = _aligned(frames, column)
-            samples[split] = Sample(users, values)
+            users, values, counts = _aligned(frames, column)
+            by_cases = record.benchmark["evaluation"].get("average") == "cases"
+            samples[split] = Sample(users, values, counts if by_cases else None)
     return Row(model, samples, random=not closed_form(record, model)) if samples else None
 
 
-def _aligned(frames: Sequence[pd.DataFrame], column: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Users that all seeds have, and their values, shape (seeds, users)."""
-    first = frames[0]["user"].to_numpy()
-    if all(np.array_equal(frame["user"].to_numpy(), first) for frame in frames):
-        return first, np.stack([frame[column].to_numpy(dtype=float) for frame in frames])
-    series = [frame.set_index("user")[column] for frame in frames]
-    users = np.array(sorted(set.intersection(*(set(each.index) for each in series))))
-    return users, np.stack([each.loc[users].to_numpy(dtype=float) for each in series])
+def _aligned(
+    frames: Sequence[pd.DataFrame], column: str
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Users that all seeds have, their values, shape (seeds, users), and the number of cases of each."""
+    seeds = [by_user(frame["user"].to_numpy(), frame[column].to_numpy(dtype=float)) for frame in frames]
+    users = seeds[0][0]
+    if all(np.array_equal(other, users) for other, _, _ in seeds):
+        return users, np.stack([values for _, values, _ in seeds]), seeds[0][2]
+    common = np.array(sorted(set.intersection(*(set(each.tolist()) for each, _, _ in seeds))), dtype=users.dtype)
+    places = []
+    for each, _, _ in seeds:
+        order = np.argsort(each)
+        places.append(order[np.searchsorted(each, common, sorter=order)])
+    values = np.stack([seed[1][place] for seed, place in zip(seeds, places, strict=True)])
+    return common, values, seeds[0][2][places[0]]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchbed.evaluation.protocol import METRICS, VARIANTS
+from benchbed.data.split.spec import SplitSpec
+from benchbed.evaluation.protocol import METRICS, VARIANTS, Protocol
 from benchbed.models.registry import BASELINES
 from benchbed.sweep.benchmark import Benchmark
 
@@ -28,6 +29,8 @@ def _split(benchmark: Benchmark) -> list[str]:
     split = benchmark.split
     if split.kind == "leave_one_out":
         words = ["Split: each user's last event is the test target, the one before it the validation target."]
+    elif split.kind == "session":
+        words = _sessions(split)
     else:
         parts, share = ":".join(str(part) for part in split.parts), f"{100 * float(split.history_share):g} %"
         words = [
@@ -42,12 +45,31 @@ def _split(benchmark: Benchmark) -> list[str]:
         words.append(f"Events of one user with the same time are ordered by the {split.ties}.")
     seeds = ", ".join(map(str, split.seeds))
     words.append(
-        f"Split seed: {seeds}."
+        f"Split seed: {seeds} (held-out sessions do not depend on it)."
+        if split.kind == "session"
+        else f"Split seed: {seeds}."
         if len(split.seeds) == 1
         else f"Split seeds: {seeds}; search and tests are repeated for each and pooled."
     )
     words.append("Vocabulary, popularity and sampling weights come from training events alone.")
     return words
+
+
+def _sessions(split: SplitSpec) -> list[str]:
+    share = f"{100 * float(split.newest_share):g} %"
+    if split.by is not None:
+        held = f"with the largest value of the {split.by} are tested; of the others the newest {share} are validated"
+    elif split.test_days is not None:
+        days = f"{split.test_days:g} days" if split.test_days != 1 else "day"
+        held = f"that begin in the last {days} are tested, those that begin in as much time before are validated"
+    else:
+        held = f"among the newest {share} are tested, as many before them are validated"
+    return [
+        f"Split: whole sessions (users of the log) are held out: those {held}. A session is as new as its first event.",
+        "Events that are not older than the first session of the next part are dropped, so that no training event is later "
+        "than any target. (Without times the order of the log counts, and nothing is dropped.)",
+        "The first event of a held-out session is its history, the others are targets.",
+    ]
 
 
 def _evaluation(benchmark: Benchmark) -> list[str]:
@@ -65,8 +87,42 @@ def _evaluation(benchmark: Benchmark) -> list[str]:
     )
     if said.targets == "next":
         words.append("Only the next event after the history is a target.")
+    elif said.targets == "every_next":
+        words.append(
+            "Every event after the history is a case of its own, with one target: its history is all that came before it."
+        )
     words += [f"{name}@k: {(METRICS | VARIANTS)[name]}." for name in said.metrics]
-    words.append("Values are means over users. Equal scores are ordered by a fixed permutation of the items.")
+    words += _variety(said)
+    whom = "sessions" if benchmark.split.kind == "session" else "users"
+    if said.average == "cases":
+        words.append(f"Values are means over cases, each alike; p-values take {whom} as the unit, with all their cases.")
+    elif said.targets == "every_next":
+        words.append(f"Values are means over {whom}, of the mean over the cases of each.")
+    else:
+        words.append(f"Values are means over {whom}.")
+    words.append("Equal scores are ordered by a fixed permutation of the items.")
+    return words
+
+
+def _variety(protocol: Protocol) -> list[str]:
+    said = protocol.diversity
+    if said is None:
+        return []
+    others = {
+        "together": "items without one count as one category",
+        "drop": "items without one are left out",
+    }
+    words = [
+        f"{said.column}: share of pairs in a list of {said.cutoff} that have no {said.feature} in common; "
+        f"{others[said.uncategorised]}."
+    ]
+    if said.apply > 0:
+        words.append(
+            f"The rows are of lists re-ranked greedily for variety with lambda {said.apply:g}, fixed by the benchmark file; "
+            f"the search compared the models' own lists."
+        )
+    else:
+        words.append("The rows are of the models' own lists (lambda 0); what re-ranking for variety does is drawn, not ranked.")
     return words
 
 

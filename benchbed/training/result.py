@@ -14,6 +14,7 @@ import torch
 from benchbed.data.dataset import Cases, TrainingData
 from benchbed.errors import ModelError, nearest
 from benchbed.evaluation.aggregation import ItemCategories
+from benchbed.evaluation.averages import mean_over
 from benchbed.evaluation.diversity import Variety
 from benchbed.evaluation.metrics import FloatArray, metric_values
 from benchbed.evaluation.protocol import Protocol
@@ -28,7 +29,7 @@ class TestResult:
     Attributes
     ----------
     metrics
-        Means over cases, by column.
+        Means over users or cases, as the protocol says, by column.
     facts
         ``cases``, ``coverage`` (share of candidates that are in some list of ``select_by``'s cutoff), ``constant_cases``
         (all candidates got one score), ``test_seconds``.
@@ -109,11 +110,13 @@ def make_result(
         lists = variety.applied if variety is not None and applied else ranked.top_items
         head = lists[:, : int(protocol.select_by.rpartition("@")[2])]
         facts["coverage"] = float(len(np.setdiff1d(np.unique(head), [0])) / max(1, data.n_items))
-    return TestResult(_means(values), facts, pa.table(columns), _curve(cases, protocol, variety) if variety else None)
+    return TestResult(
+        _means(values, cases, protocol), facts, pa.table(columns), _curve(cases, protocol, variety) if variety else None
+    )
 
 
-def _means(values: dict[str, FloatArray]) -> dict[str, float]:
-    return {name: float(value.mean()) for name, value in values.items()}
+def _means(values: dict[str, FloatArray], cases: Cases, protocol: Protocol) -> dict[str, float]:
+    return {name: mean_over(value, cases.users, protocol.average) for name, value in values.items()}
 
 
 def _curve(cases: Cases, protocol: Protocol, variety: Variety) -> dict[str, Any]:
@@ -124,5 +127,5 @@ def _curve(cases: Cases, protocol: Protocol, variety: Variety) -> dict[str, Any]
     for weight in said.lambdas:
         reranked = variety.reranked(weight)
         values = metric_values(reranked.ranks, columns, cases.repeats) | {said.column: reranked.diversity}
-        curve.append({"lambda": weight, **_means(values)})
+        curve.append({"lambda": weight, **_means(values, cases, protocol)})
     return {"feature": said.feature, "cutoff": said.cutoff, "curve": curve}

@@ -22,13 +22,17 @@ def vocabulary(*items: int) -> Vocabulary:
 
 def made(raw: RawCases, chosen: Vocabulary, rules: Rules):
     cases, counts = make_cases(raw, chosen, rules)
-    rows = {int(user): (cases.histories[row].tolist(), cases.targets[row].tolist()) for row, user in enumerate(cases.users)}
-    return rows, counts
+    rows = [(int(user), cases.histories[row].tolist(), cases.targets[row].tolist()) for row, user in enumerate(cases.users)]
+    if rules.targets == "every_next":
+        return rows, counts
+    return {user: (history, targets) for user, history, targets in rows}, counts
 
 
 def brute(raw: RawCases, chosen: Vocabulary, rules: Rules):
     """The rules one after the other, in words."""
     index = {int(item): n for n, item in enumerate(chosen.items) if n}
+    if rules.targets == "every_next":
+        return brute_every(raw, index, rules)
     rows, counts = {}, CaseCounts(0, 0, 0, 0, 0, 0, 0).__dict__.copy()
     for row, user in enumerate(raw.users):
         history, targets = raw.histories[row].tolist(), raw.targets[row].tolist()
@@ -54,6 +58,23 @@ def brute(raw: RawCases, chosen: Vocabulary, rules: Rules):
             counts["targets"] += len(once)
             rows[int(user)] = ([index.get(i, 0) for i in history], [index.get(t, 0) for t in once])
     return rows, CaseCounts(**counts)
+
+
+def brute_every(raw: RawCases, index: dict[int, int], rules: Rules):
+    rows, seen, unknown, dropped = [], 0, 0, 0
+    for row, user in enumerate(raw.users):
+        history = raw.histories[row].tolist()
+        for target in raw.targets[row].tolist():
+            if rules.seen_items == "exclude" and target in history:
+                seen += 1
+            else:
+                unknown += target not in index
+                if target not in index and rules.unknown_targets == "drop":
+                    dropped += 1
+                else:
+                    rows.append((int(user), [index.get(i, 0) for i in history], [index.get(target, 0)]))
+            history.append(target)
+    return rows, CaseCounts(len(rows), len(rows), unknown, seen, 0, seen, dropped)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -85,7 +106,7 @@ def test_unknown_targets_stay_as_misses_one_for_each_item():
 def test_no_cases_are_no_error():
     for rules, raw in product(all_rules(), (raw_cases(), raw_cases(([1], [])))):
         rows, counts = made(raw, vocabulary(1), rules)
-        assert rows == {} and counts.cases == 0
+        assert len(rows) == 0 and counts.cases == 0
 
 
 def test_repeated_targets_are_counted() -> None:
@@ -96,3 +117,31 @@ def test_repeated_targets_are_counted() -> None:
     assert counts.repeated_targets == 4
     assert cases.take(np.array([2, 0])).repeats.tolist() == [2, 3, 1, 2]  # type: ignore[union-attr]
     assert make_cases(raw, vocabulary(2, 3), Rules("keep", targets="next"))[0].repeats is None
+
+
+def test_every_next_gives_a_session_of_n_events_n_minus_one_cases():
+    rows, counts = made(raw_cases(([5], [6, 5, 5, 9]), ([7], [7])), vocabulary(5, 6, 7), Rules("keep", targets="every_next"))
+    assert rows == [
+        (1, [1], [2]),
+        (1, [1, 2], [1]),
+        (1, [1, 2, 1], [1]),
+        (1, [1, 2, 1, 1], [0]),
+        (2, [3], [3]),
+    ]
+    assert (counts.cases, counts.targets, counts.unknown_targets) == (5, 5, 1)
+
+
+def test_with_one_target_a_user_every_next_is_next():
+    raw = raw_cases(([1, 2], [3]), ([2], [9]))
+    rows, _ = made(raw, vocabulary(1, 2, 3), Rules("exclude", targets="every_next"))
+    assert {user: (history, targets) for user, history, targets in rows} == made(
+        raw, vocabulary(1, 2, 3), Rules("exclude", targets="next")
+    )[0]
+
+
+def test_sixty_thousand_cases_are_made_at_once():
+    sessions = [list(range(1, 6))] * 15_000
+    cases, counts = make_cases(
+        raw_cases(*((row[:1], row[1:]) for row in sessions)), vocabulary(*range(1, 6)), Rules("keep", targets="every_next")
+    )
+    assert counts.cases == 60_000 and cases.histories.offsets[-1] == 150_000

@@ -30,7 +30,7 @@ def keyed(seed: int, *columns: str) -> str:
 class Split(ABC):
     """One kind of split.
 
-    A split makes three views of ``events`` ("user", item, timestamp where there are times, position from 1 and length of
+    A split makes three views of ``events`` ("user", item, timestamp where there are times, row, position from 1 and length of
     the user's sequence): ``train``, ``valid`` and ``test``. The latter two also have ``target``, true for what is to be
     predicted and false for the history.
     """
@@ -39,8 +39,9 @@ class Split(ABC):
     disjoint: ClassVar[bool]
     """Whether no user is in two parts."""
 
-    def __init__(self, spec: SplitSpec, seed: int) -> None:
-        self.spec, self.seed = spec, seed
+    def __init__(self, spec: SplitSpec, seed: int, unit: str | None = None) -> None:
+        """``unit`` is that of the timestamps; None without times."""
+        self.spec, self.seed, self.unit = spec, seed, unit
 
     @abstractmethod
     def divide(self, connection: DuckDBPyConnection) -> dict[str, int]:
@@ -76,11 +77,11 @@ def order_events(connection: DuckDBPyConnection, ties: str, seed: int, columns: 
         keys.append(hashed)
     else:
         name = ties.partition(":")[2].strip()
-        keys += [f"e.{identifier(_ordering_column(name, columns))}", hashed]
+        keys += [f"e.{identifier(numeric_column(name, columns, 'orders ties by'))}", hashed]
     connection.execute(
         f"""
         CREATE TABLE events AS
-        SELECT e."user", e.item, {"e.timestamp," if timed else ""}
+        SELECT e."user", e.item, e.row, {"e.timestamp," if timed else ""}
             row_number() OVER (PARTITION BY e."user" ORDER BY {", ".join(keys)}) AS position,
             count(*) OVER (PARTITION BY e."user") AS length
         FROM interactions AS e JOIN users AS u ON u.index = e."user" JOIN items AS i ON i.index = e.item
@@ -88,20 +89,41 @@ def order_events(connection: DuckDBPyConnection, ties: str, seed: int, columns: 
     )
 
 
-def _ordering_column(name: str, columns: dict[str, str]) -> str:
+def numeric_column(name: str, columns: dict[str, str], use: str) -> str:
+    """The name of an additional column of numbers.
+
+    Raises
+    ------
+    DataError
+        There is no such column, or it is text; ``use`` says what the split does with it.
+    """
     extra = [c for c in columns if c not in ("user", "item", "timestamp")]
     if name not in extra:
         close = nearest(name, extra)
         raise DataError(
-            f"The split orders ties by the column '{name}', which the prepared log does not have (it has {', '.join(extra)}).",
+            f"The split {use} the column '{name}', which the prepared log does not have (it has {', '.join(extra)}).",
             advice=f"Did you mean '{close}'?" if close else "Name it in the card under tables.interactions.columns.extra.",
         )
     if columns[name] == "VARCHAR":
         raise DataError(
-            f"The split orders ties by the column '{name}', which is text: '10' would come before '9'.",
+            f"The split {use} the column '{name}', which is text: '10' would come before '9'.",
             advice=f"Declare it in the card as extra: {{{name}: {{column: ..., kind: number}}}}.",
         )
     return name
+
+
+def training_rows(ties: str, seed: int, *, timed: bool) -> str:
+    """SQL: the training events, sequence after sequence, in the order in which the sequences begin.
+
+    Sequences that begin at the same time stand in the order of the log where the split trusts it (``ties: file``), else in that
+    of a hash. Without times the order of the log is that of the beginnings.
+    """
+    starts = [f'min(train.{name}) OVER (PARTITION BY train."user")' for name in ("timestamp", "row")]
+    keys = ([starts[0]] if timed else []) + ([starts[1]] if ties == "file" else [keyed(seed, "u.id")])
+    return f"""
+        SELECT train."user", train.item{", train.timestamp" if timed else ""}
+        FROM train JOIN users AS u ON u.index = train."user" ORDER BY {", ".join(keys)}, train."user", train.position
+    """
 
 
 def make_vocabulary(connection: DuckDBPyConnection, seed: int) -> None:

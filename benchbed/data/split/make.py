@@ -20,15 +20,19 @@ from benchbed.data.prepare import (
     retired_openings,
     write_json,
 )
-from benchbed.data.split.base import Split, make_vocabulary, order_events, view
+from benchbed.data.split.base import Split, make_vocabulary, order_events, training_rows, view
 from benchbed.data.split.leave_one_out import LeaveOneOut
+from benchbed.data.split.session import SessionSplit
 from benchbed.data.split.spec import SplitSpec
 from benchbed.data.split.user_disjoint import UserDisjoint
 from benchbed.data.stored import is_whole, read_json, readable_tables, sizes
 from benchbed.data.tables import write_table
 from benchbed.errors import DataError
 
-KINDS: dict[str, type[Split]] = {kind.kind: kind for kind in (UserDisjoint, LeaveOneOut)}
+KINDS: dict[str, type[Split]] = {kind.kind: kind for kind in (UserDisjoint, LeaveOneOut, SessionSplit)}
+
+LAYOUT = 2
+"""Raised when the same split is written otherwise. 2: training sequences in the order in which they begin; every_next."""
 
 SOURCES = ("interactions", "users", "items")
 """Prepared tables that a split is made from."""
@@ -97,7 +101,8 @@ def split_dataset(prepared: Prepared, spec: SplitSpec, seed: int) -> PreparedSpl
         recover(folder)
         if (folder / "manifest.json").is_file():
             made = PreparedSplit.open(folder)
-            if made.manifest["prepared"] == prepared.fingerprint and is_whole(folder, made.manifest):
+            known = (made.manifest["prepared"], made.manifest.get("layout"))
+            if known == (prepared.fingerprint, LAYOUT) and is_whole(folder, made.manifest):
                 return made
         with readable_tables([prepared.folder / f"{table}.parquet" for table in SOURCES]):
             return _make(prepared, spec, seed, folder)
@@ -108,7 +113,7 @@ def _make(prepared: Prepared, spec: SplitSpec, seed: int, folder: Path) -> Prepa
     scratch, vault = building / "scratch", building / "vault"
     scratch.mkdir(parents=True)
     vault.mkdir(mode=0o700)
-    split = KINDS[spec.kind](spec, seed)
+    split = KINDS[spec.kind](spec, seed, prepared.manifest["timestamp_unit"])
     with database(scratch) as connection:
         for table in SOURCES:
             view(connection, table, str(prepared.folder / f"{table}.parquet"))
@@ -124,10 +129,10 @@ def _make(prepared: Prepared, spec: SplitSpec, seed: int, folder: Path) -> Prepa
             connection, timed=timed, disjoint=split.disjoint, k_core_item=None if k_core is None else k_core["item"]
         )
         connection.execute("SET preserve_insertion_order = true")
+        write_table(connection, training_rows(spec.ties, seed, timed=timed), building / "train.parquet")
         time = ", timestamp" if timed else ""
-        for part, path in (("train", building), ("valid", building), ("test", vault)):
-            target = ", target" if part != "train" else ""
-            query = f'SELECT "user", item{time}{target} FROM {part} ORDER BY "user", position'
+        for part, path in (("valid", building), ("test", vault)):
+            query = f'SELECT "user", item{time}, target FROM {part} ORDER BY "user", position'
             write_table(connection, query, path / f"{part}.parquet")
         write_table(connection, "SELECT * FROM vocabulary ORDER BY index", building / "vocabulary.parquet")
     shutil.rmtree(scratch)
@@ -141,6 +146,7 @@ def _make(prepared: Prepared, spec: SplitSpec, seed: int, folder: Path) -> Prepa
         "identity": identity,
         "counts": counts,
         "timed": timed,
+        "layout": LAYOUT,
     }
     write_json(building / "audit.json", audit | {"counts": counts, "cases": count_all_options(building, files[1], files[3])})
     write_json(building / "manifest.json", manifest | {"sizes": sizes(building)})

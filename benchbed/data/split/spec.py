@@ -13,6 +13,7 @@ from benchbed.config import Schema, fingerprint
 SPLITS: dict[str, str] = {
     "user_disjoint": "users are divided into train, validation and test; held-out users give a history and targets",
     "leave_one_out": "the last event of each user is the test target, the one before it the validation target",
+    "session": "whole sessions are held out, the newest or those of a file; each event after a session's first is a target",
 }
 """Every split kind, with its meaning in words."""
 
@@ -32,21 +33,35 @@ class SplitSpec(Schema):
     Attributes
     ----------
     kind
-        ``user_disjoint`` or ``leave_one_out``.
+        ``user_disjoint``, ``leave_one_out`` or ``session``.
     ratios
         Train : validation : test, in users (``user_disjoint`` only; default 8:1:1).
     input_fraction
         Share of a held-out user's events that becomes the history (``user_disjoint`` only; default 0.8).
+    test_days
+        The sessions that begin in the last so many days (of 24 hours) of the log are tested, those that begin in as many days
+        before are validated (``session`` only).
+    test_share
+        The newest share of the sessions is tested, as many before them are validated (``session`` only; 0.1 where nothing else
+        is said).
+    by
+        ``column: NAME``: the sessions with the largest value of this column are tested (``session`` only).
+    valid_share
+        With ``by``: the newest share of the other sessions is validated (default 0.1).
     seeds
-        One whole sweep a seed; the leaderboard pools them.
+        One whole sweep a seed; the leaderboard pools them. A session split takes one: held-out sessions are the same for all.
     ties
         Order of events of one user that share a timestamp: ``hash`` (keyed by split seed, raw user and raw item), ``file``
         (the order of the log), or ``column: NAME`` (an additional column of the card).
     """
 
-    kind: Literal["user_disjoint", "leave_one_out"]
+    kind: Literal["user_disjoint", "leave_one_out", "session"]
     ratios: tuple[int, int, int] | None = None
     input_fraction: float | None = None
+    test_days: float | None = Field(None, gt=0)
+    test_share: float | None = Field(None, gt=0, lt=0.5)
+    by: Annotated[str, Field(pattern=r"^column: ?[^ ].*$")] | None = None
+    valid_share: float | None = Field(None, gt=0, lt=1)
     seeds: tuple[int, ...] = Field((42,), min_length=1)
     ties: Ties = "hash"
 
@@ -66,17 +81,35 @@ class SplitSpec(Schema):
 
     @field_validator("seeds")
     @classmethod
-    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+    def _distinct(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
         if len(set(value)) != len(value):
             raise ValueError("a seed stands twice")
+        if len(value) > 1 and info.data.get("kind") == "session":
+            raise ValueError("a session split holds out the same sessions for every seed, so it takes one seed")
         return value
 
-    @field_validator("ratios", "input_fraction")
+    @field_validator("ratios", "input_fraction", "test_days", "test_share", "by", "valid_share")
     @classmethod
     def _belongs(cls, value: object, info: ValidationInfo) -> object:
-        kind = info.data.get("kind", "user_disjoint")
-        if value is not None and kind != "user_disjoint":
-            raise ValueError(f"this belongs to the user_disjoint split; with {kind} it would change nothing")
+        owner = "user_disjoint" if info.field_name in ("ratios", "input_fraction") else "session"
+        kind = info.data.get("kind", owner)
+        if value is not None and kind != owner:
+            raise ValueError(f"this belongs to the {owner} split; with {kind} it would change nothing")
+        return value
+
+    @field_validator("test_share", "by")
+    @classmethod
+    def _one_way(cls, value: object, info: ValidationInfo) -> object:
+        other = next((key for key in ("test_days", "test_share") if info.data.get(key) is not None), None)
+        if value is not None and other is not None:
+            raise ValueError(f"{other} already says which sessions are tested; give one of them")
+        return value
+
+    @field_validator("valid_share")
+    @classmethod
+    def _beside_by(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("kind") == "session" and info.data.get("by") is None:
+            raise ValueError("this belongs to `by`; otherwise the validation part is as large as the test part")
         return value
 
     @property
@@ -89,11 +122,21 @@ class SplitSpec(Schema):
         """The input fraction as an exact fraction, so that cuts are integer arithmetic."""
         return Fraction(str(0.8 if self.input_fraction is None else self.input_fraction))
 
+    @property
+    def newest_share(self) -> Fraction:
+        """``test_share``, or with ``by`` ``valid_share``, as an exact fraction."""
+        given = self.valid_share if self.by is not None else self.test_share
+        return Fraction(str(0.1 if given is None else given))
+
     def identity(self, seed: int) -> dict[str, object]:
         """All that decides the rows of one split."""
         made: dict[str, object] = {"kind": self.kind, "ties": self.ties, "seed": seed}
         if self.kind == "user_disjoint":
             made |= {"ratios": list(self.parts), "input_fraction": str(self.history_share)}
+        elif self.kind == "session" and self.test_days is not None:
+            made |= {"test_days": str(self.test_days)}
+        elif self.kind == "session":
+            made |= {"newest_share": str(self.newest_share), "by": self.by}
         return made
 
     def split_id(self, seed: int) -> str:
