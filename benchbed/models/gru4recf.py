@@ -4,140 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchbed.data.dataset import TrainingData
 from benchbed.data.histories import Histories
 from benchbed.models.base import InnerProduct, ModelConfig
-from benchbed.models.item_features import ItemFeatures, Pooling, chosen_fields
-from benchbed.models.losses import linear_cross_entropy
+from benchbed.models.gru4recf_config import GRU4RecFConfig
+from benchbed.models.item_features import ItemFeatures, chosen_fields
+from benchbed.models.losses import linear_cross_entropy, ranking_loss
+from benchbed.models.negatives import uniform_except
 from benchbed.models.newest_state import newest_states
-from benchbed.models.variants import fill, label
+from benchbed.models.optimizers import RowAdagrad
 from benchbed.models.windows import SequenceBatch, SequenceBatches
-
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "recbole": {"output": "shared"},
-    "paper": {"output": "own"},
-}
-"""Variant -> the keys whose defaults it decides."""
-
-FORM = ("output",)
-"""Keys that make another model of a variant; what the label says by itself is not among them."""
-
-
-class GRU4RecFConfig(ModelConfig):
-    """Hyper-parameters of :class:`GRU4RecF`.
-
-    Attributes
-    ----------
-    variant
-        ``recbole``: all subnets end in one projection, and scores are inner products with the item table. ``paper``: each
-        subnet has a hidden-to-output matrix of its own, and the scores are added.
-    features
-        ``all`` fields that models see, or a list of names.
-    pooling
-        Over the values of one field: ``mean``, ``sum`` or ``max``. No values are a zero vector.
-    architecture
-        ``parallel``: a GRU reads items, a second one reads features. ``weighted_sum``: the same, with a trained weight on each
-        subnet's scores. ``concatenated_input``: one GRU reads both side by side. ``features_only``: one GRU reads features.
-    output
-        ``shared`` or ``own``, see ``variant``.
-    training_mode
-        ``simultaneous``: every update trains everything. ``alternating``: each epoch trains one subnet, the other is frozen.
-        ``residual``: the item subnet alone for ``item_epochs``, then frozen for good while the feature subnet learns what it
-        leaves. ``interleaving``: each batch first updates the item subnet alone, then the feature subnet on what it leaves.
-    item_epochs
-        Epochs of the item subnet, ``residual`` only; the feature subnet has the rest of the run.
-    embedding_size, hidden_size, layers
-        Width of the item table and of each feature field; width of each recurrent state; layers of each GRU.
-    dropout_embed, dropout_features, dropout_hidden
-        Of the item embeddings, of the pooled features, and of the states of each GRU layer.
-    learning_rate
-        Of Adam.
-    batching
-        ``windows`` encodes each event once and takes the loss at every position; ``prefixes`` makes a sample of every prefix.
-    batch_targets
-        Targets of one update.
-    window
-        Positions with a loss in one window; with ``prefixes`` the longest prefix.
-    burn_in
-        Events before a window that are encoded without loss, ``windows`` only.
-    padding_in_softmax
-        Give padding a place in the denominator of the cross-entropy, as RecBole does; for exact comparisons with it.
-    shuffle_features
-        Control: every item gets the features of another one, the same in every run.
-    shuffle_seed
-        Of that assignment.
-    """
-
-    variant: Literal["recbole", "paper"] = "recbole"
-    features: Literal["all"] | tuple[str, ...] = "all"
-    pooling: Pooling = "sum"
-    architecture: Literal["parallel", "weighted_sum", "concatenated_input", "features_only"] = "parallel"
-    output: Literal["shared", "own"] = "shared"
-    training_mode: Literal["simultaneous", "alternating", "residual", "interleaving"] = "simultaneous"
-    item_epochs: int = Field(0, ge=0)
-    embedding_size: int = Field(64, ge=1)
-    hidden_size: int = Field(128, ge=1)
-    layers: int = Field(1, ge=1, le=4)
-    dropout_embed: float = Field(0.3, ge=0, lt=1)
-    dropout_features: float = Field(0.0, ge=0, lt=1)
-    dropout_hidden: float = Field(0.0, ge=0, lt=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    batching: Literal["windows", "prefixes"] = "windows"
-    batch_targets: int = Field(2048, ge=1)
-    window: int = Field(50, ge=1)
-    burn_in: int = Field(25, ge=0)
-    padding_in_softmax: bool = False
-    shuffle_features: bool = False
-    shuffle_seed: int = Field(0, ge=0)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _presets(cls, values: Any) -> Any:
-        filled = fill(values, PRESETS, "recbole")
-        if isinstance(filled, dict):
-            if filled.get("training_mode") == "residual":
-                filled.setdefault("item_epochs", 10)
-            if filled.get("batching") == "prefixes":
-                filled.setdefault("burn_in", 0)
-        return filled
-
-    @model_validator(mode="after")
-    def _fits(self) -> GRU4RecFConfig:
-        problems = list(_problems(self))
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
-
-
-def _problems(c: GRU4RecFConfig) -> Iterator[str]:
-    """What does not go together, in words."""
-    if isinstance(c.features, tuple) and (not c.features or len(set(c.features)) < len(c.features)):
-        yield "features must name at least one field, and none twice"
-    dead = [
-        ("item_epochs", 0, c.training_mode != "residual", "it goes with training_mode residual"),
-        ("burn_in", 0, c.batching == "prefixes", "prefixes have no burn-in"),
-        ("shuffle_seed", 0, not c.shuffle_features, "it goes with shuffle_features: true"),
-        ("padding_in_softmax", False, c.output == "own", "it copies RecBole's network, which has output: shared"),
-    ]
-    for key, neutral, condition, why in dead:
-        if condition and getattr(c, key) != neutral:
-            yield f"{key} has no effect here and must be {str(neutral).lower()} ({why})"
-    if c.training_mode == "residual" and not c.item_epochs:
-        yield "item_epochs must be at least 1 with training_mode residual"
-    if c.training_mode != "simultaneous" and (c.output == "shared" or c.architecture not in ("parallel", "weighted_sum")):
-        yield (
-            f"training_mode {c.training_mode} trains one subnet at a time, so that each needs an output of its own: "
-            "take variant: paper (output: own) with architecture: parallel or weighted_sum"
-        )
-    if c.architecture == "features_only" and c.output == "shared":
-        yield "architecture features_only has no item table to score with; it needs output: own"
 
 
 @dataclass(frozen=True)
@@ -218,15 +99,7 @@ class GRU4RecF(InnerProduct):
     def variant(cls, config: ModelConfig) -> str:
         """The preset, whether it was changed, and what else makes it another model."""
         assert isinstance(config, GRU4RecFConfig)
-        peers = config.batching == "prefixes" and config.padding_in_softmax
-        said = [
-            config.architecture if config.architecture != "parallel" else "",
-            config.training_mode if config.training_mode != "simultaneous" else "",
-            "" if peers else config.batching,
-            "padding in softmax" if config.padding_in_softmax and not peers else "",
-            "features shuffled" if config.shuffle_features else "",
-        ]
-        return ", ".join([label(config, FORM), *(part.replace("_", " ") for part in said if part)])
+        return config.label
 
     def bind(self, data: TrainingData, device: str | torch.device) -> None:
         """See :meth:`Recommender.bind`."""
@@ -241,7 +114,9 @@ class GRU4RecF(InnerProduct):
         )
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam over everything; what a batch does not train has no gradient, and stays as it is."""
+        """One over everything; what a batch does not train has no gradient, and stays as it is."""
+        if self.config.optimizer == "adagrad":
+            return [RowAdagrad(self.parameters(), lr=self.config.learning_rate)]
         return [torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)]
 
     def batches(self, generator: torch.Generator) -> Iterator[SubnetBatch]:
@@ -304,11 +179,11 @@ class GRU4RecF(InnerProduct):
     def _weight(self, name: str) -> Tensor | float:
         return self.weights[name] if self.config.architecture == "weighted_sum" else 1.0
 
-    def table(self, counted: tuple[str, ...], trains: str | None = None) -> Tensor:
-        """(n_items + 1, d) what the (projected) states are multiplied with."""
+    def tables(self, counted: tuple[str, ...], trains: str | None = None) -> list[Tensor]:
+        """(n_items + 1, ...) what the (projected) states are multiplied with, side by side."""
         if self.config.output == "shared":
-            return self.embedding.weight
-        return torch.cat([self.outputs[name] if trains in (None, name) else self.outputs[name].detach() for name in counted], 1)
+            return [self.embedding.weight]
+        return [self.outputs[name] if trains in (None, name) else self.outputs[name].detach() for name in counted]
 
     def _vectors(self, states: Tensor) -> Tensor:
         vectors: Tensor = self.project(states) if self.config.output == "shared" else states
@@ -316,12 +191,16 @@ class GRU4RecF(InnerProduct):
 
     def loss(self, batch: SubnetBatch) -> Tensor:
         """Of the added scores, mean over the batch's targets; the gradient reaches the subnet that is trained."""
-        sequences = batch.sequences
+        sequences, config = batch.sequences, self.config
         states = self.states(sequences.inputs, batch.counted, batch.trains).flatten(0, 1)[sequences.places]
-        table = self.table(batch.counted, batch.trains)
-        if self.config.padding_in_softmax:
-            return linear_cross_entropy(self._vectors(states), table, sequences.targets)
-        return linear_cross_entropy(self._vectors(states), table[1:], sequences.targets - 1)
+        vectors, tables = self._vectors(states), self.tables(batch.counted, batch.trains)
+        if config.loss == "cross-entropy":
+            first = 0 if config.padding_in_softmax else 1
+            return linear_cross_entropy(vectors, _beside(tables)[first:], sequences.targets - first)
+        drawn = uniform_except(sequences.targets, self.n_items, config.n_negatives)
+        items = torch.cat([sequences.targets[:, None], drawn], 1)
+        scores = torch.einsum("nd,nmd->nm", vectors, _beside([F.embedding(items, table) for table in tables]))
+        return ranking_loss(config.loss, scores[:, 0], scores[:, 1:], mean_over_negatives=True).mean()
 
     def user_vectors(self, histories: Histories) -> Tensor:
         """The states after the newest event; zero where there is none."""
@@ -337,7 +216,7 @@ class GRU4RecF(InnerProduct):
 
     def item_vectors(self) -> Tensor:
         """The item table, or the output matrices of the subnets side by side."""
-        return self.table(self.counted)
+        return _beside(self.tables(self.counted))
 
 
 _SUBNETS: Mapping[str, tuple[str, ...]] = {
@@ -347,3 +226,7 @@ _SUBNETS: Mapping[str, tuple[str, ...]] = {
     "features_only": ("features",),
 }
 """Architecture -> its recurrent networks, in the order in which they are trained."""
+
+
+def _beside(tables: list[Tensor]) -> Tensor:
+    return tables[0] if len(tables) == 1 else torch.cat(tables, -1)

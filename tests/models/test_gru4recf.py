@@ -15,7 +15,9 @@ from torch.nn import functional as F
 from benchbed.data.dataset import Ragged, TrainingData
 from benchbed.data.histories import Histories
 from benchbed.errors import ModelError
-from benchbed.models.gru4recf import GRU4RecF, GRU4RecFConfig, SubnetBatch
+from benchbed.models.gru4recf import GRU4RecF, SubnetBatch
+from benchbed.models.gru4recf_config import GRU4RecFConfig
+from benchbed.models.negatives import uniform_except
 from tests.models.featured import with_features
 
 SMALL = {"embedding_size": 6, "hidden_size": 7, "dropout_embed": 0.0}
@@ -168,7 +170,7 @@ def test_a_field_matters_and_the_order_of_fields_does_not(data: TrainingData, va
 @pytest.mark.parametrize("architecture", ["parallel", "weighted_sum", "concatenated_input"])
 @pytest.mark.parametrize("variant", ["recbole", "paper"])
 def test_every_form_learns_and_defines_the_empty_history(data: TrainingData, variant: str, architecture: str) -> None:
-    model = made(data, variant=variant, architecture=architecture, learning_rate=0.02, batch_targets=100)
+    model = made(data, variant=variant, architecture=architecture, learning_rate=0.05, batch_targets=100)
     losses: list[float] = []
     for _ in range(3):
         epoch(model, lambda batch: losses.append(float(model.loss(batch).detach())))
@@ -190,7 +192,8 @@ def total(model: GRU4RecF) -> torch.Tensor:
 @pytest.mark.fidelity("G19")
 @pytest.mark.parametrize("variant", ["recbole", "paper"])
 def test_windows_equal_prefixes_while_the_sequence_fits(data: TrainingData, variant: str) -> None:
-    models = [made(data, variant=variant, window=40, **more).double() for more in ({"burn_in": 0}, {"batching": "prefixes"})]
+    options = {"variant": variant, "loss": "cross-entropy", "window": 40}
+    models = [made(data, **options, **more).double() for more in ({"burn_in": 0}, {"batching": "prefixes"})]
     losses = [total(model) for model in models]
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-10, atol=0)
     for loss in losses:
@@ -210,6 +213,27 @@ def test_padding_is_left_out_of_the_loss_unless_asked_for(data: TrainingData) ->
         torch.testing.assert_close(model.loss(batch), F.cross_entropy(logits[:, first:], batch.sequences.targets - first))
         model.loss(batch).backward()  # type: ignore[no-untyped-call]
         assert model.embedding.weight.grad is not None and bool(model.embedding.weight.grad[0].any()) == padding
+
+
+@pytest.mark.parametrize("loss", ["bpr", "top1"])
+@pytest.mark.parametrize("variant", ["recbole", "paper"])
+def test_sampled_losses_are_means_over_the_negatives_of_each_target(data: TrainingData, variant: str, loss: str) -> None:
+    model = made(data, variant=variant, loss=loss, n_negatives=3).double()
+    batch = next(iter(model.batches(torch.Generator().manual_seed(0))))
+    torch.manual_seed(4)
+    found = model.loss(batch)
+    torch.manual_seed(4)
+    targets = batch.sequences.targets
+    drawn = uniform_except(targets, data.n_items, 3)
+    states = model.states(batch.sequences.inputs, ("item", "features")).flatten(0, 1)[batch.sequences.places]
+    users = model.project(states) if variant == "recbole" else states
+    scores = users @ model.item_vectors().T
+    own, others = scores.gather(1, targets[:, None]), scores.gather(1, drawn)
+    if loss == "bpr":
+        expected = -F.logsigmoid(own - others).mean()
+    else:
+        expected = ((others - own).sigmoid() + (others**2).sigmoid()).mean()
+    torch.testing.assert_close(found, expected)
 
 
 # ----- training one subnet at a time ------------------------------------------------------------------------------------
@@ -258,7 +282,7 @@ def test_interleaving_updates_each_subnet_once_a_batch(data: TrainingData) -> No
 
 
 def test_the_second_subnet_learns_what_the_first_one_leaves(data: TrainingData) -> None:
-    model = made(data, variant="paper", training_mode="interleaving").double()
+    model = made(data, variant="paper", training_mode="interleaving", loss="cross-entropy").double()
     first, second = list(model.batches(torch.Generator().manual_seed(0)))[:2]
     places, targets = first.sequences.places, first.sequences.targets - 1
     item, features = (
@@ -295,6 +319,9 @@ def test_the_epoch_survives_a_checkpoint(data: TrainingData) -> None:
         ({"variant": "paper", "training_mode": "residual", "architecture": "concatenated_input"}, "an output of its own"),
         ({"architecture": "features_only"}, "needs output: own"),
         ({"variant": "paper", "padding_in_softmax": True}, "output: shared"),
+        ({"loss": "bpr", "padding_in_softmax": True}, "loss bpr has no softmax"),
+        ({"loss": "bpr", "n_negatives": 0}, "at least 1 with loss bpr"),
+        ({"n_negatives": 5}, "n_negatives has no effect here"),
         ({"item_epochs": 3}, "item_epochs has no effect here and must be 0"),
         ({"variant": "paper", "training_mode": "residual", "item_epochs": 0}, "at least 1"),
         ({"batching": "prefixes", "burn_in": 3}, "burn_in has no effect here"),
@@ -324,6 +351,7 @@ def test_an_unknown_field_is_refused(data: TrainingData, ring: TrainingData) -> 
         ({"batching": "prefixes", "padding_in_softmax": True}, "recbole"),
         ({"variant": "paper", "training_mode": "residual"}, "paper, residual, windows"),
         ({"output": "own", "architecture": "features_only"}, "recbole, changed, features only, windows"),
+        ({"variant": "paper", "loss": "bpr", "optimizer": "adam"}, "paper, changed, bpr, windows"),
         ({"shuffle_features": True, "padding_in_softmax": True}, "recbole, windows, padding in softmax, features shuffled"),
     ],
 )
@@ -338,6 +366,9 @@ CHANGES: dict[str, tuple[dict[str, Any], Any]] = {
     "architecture": ({}, "weighted_sum"),
     "output": ({}, "own"),
     "training_mode": ({"variant": "paper"}, "interleaving"),
+    "loss": ({}, "bpr"),
+    "n_negatives": ({"loss": "bpr"}, 3),
+    "optimizer": ({}, "adagrad"),
     "item_epochs": ({"variant": "paper", "training_mode": "residual", "item_epochs": 2}, 1),
     "embedding_size": ({}, 9),
     "hidden_size": ({}, 9),
