@@ -127,6 +127,7 @@ def test_no_split_is_the_users_mistake(tmp_path):
         load_training_data(tmp_path, Protocol(seen_items="keep"))
 
 
+@pytest.mark.fidelity("D5")
 def test_protocol_fingerprints_tell_protocols_and_splits_apart():
     base = Protocol(seen_items="exclude")
     made = {
@@ -139,6 +140,7 @@ def test_protocol_fingerprints_tell_protocols_and_splits_apart():
     assert protocol_fingerprint("s", Protocol(seen_items="exclude")) in made
 
 
+@pytest.mark.fidelity("D2")
 def test_histories_end_before_targets(prepared_log):
     rows = random_log(5, events=500)
     prepared = prepared_log(rows)

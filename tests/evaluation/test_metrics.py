@@ -58,10 +58,12 @@ def test_without_hits_the_authors_metrics_are_zero() -> None:
     assert [one([30, 0], f"{metric}@5") for metric in ("recall_min", "recall_thudm", "ndcg_thudm")] == [0, 0, 0]
 
 
+@pytest.mark.fidelity("G17")
 def test_cutoff_is_inclusive() -> None:
     assert [one([10], f"recall@{k}") for k in (9, 10)] == [0, 1]
 
 
+@pytest.mark.fidelity("G17")
 def test_unknown_targets_are_misses_that_count() -> None:
     assert one([1, 0, 0, 0], "recall@5") == 0.25
     assert one([0, 1], "mrr@5") == 1.0

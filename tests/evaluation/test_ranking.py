@@ -51,6 +51,7 @@ def by_sorting(evaluator: Evaluator, scores: np.ndarray, case: int) -> list[int]
 
 @pytest.mark.parametrize("seen", ["exclude", "keep"])
 @pytest.mark.parametrize("block", [1, 26 * 7, 2**22])
+@pytest.mark.fidelity("G22", "G23")
 def test_ranks_and_lists_equal_a_full_sort(seen: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranking, "BLOCK_NUMBERS", block)
     scores, cases = world(5)

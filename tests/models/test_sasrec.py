@@ -92,6 +92,7 @@ def test_padding_beside_a_row_changes_nothing(ring: TrainingData) -> None:
     torch.testing.assert_close(padded[0, :2], alone[0])
 
 
+@pytest.mark.fidelity("D4")
 def test_the_newest_event_has_the_last_position(ring: TrainingData) -> None:
     model = sasrec(ring, blocks=1)
     with torch.no_grad():

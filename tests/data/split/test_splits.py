@@ -50,6 +50,7 @@ def all_parts(prepared: Prepared, split: PreparedSplit):
 
 @pytest.mark.parametrize("seed", [0, 7])
 @pytest.mark.parametrize("fraction", [None, 0.5, 0.1, 0.999])
+@pytest.mark.fidelity("D2")
 def test_user_disjoint_equals_brute_force(prepared_log, seed, fraction):
     rows = random_log(seed, events=400, users=43)
     prepared = prepared_log(rows)
@@ -89,6 +90,7 @@ def test_leave_one_out_equals_brute_force(prepared_log, seed):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.fidelity("D3")
 def test_the_order_of_the_log_plays_no_part_under_hash_ties(prepared_log, kind):
     rows = random_log(4, events=500)
     assert len({(u, t) for u, _, t in rows}) < len(rows)
@@ -104,6 +106,7 @@ def test_the_order_of_the_log_plays_no_part_under_hash_ties(prepared_log, kind):
 
 
 @pytest.mark.parametrize("total", [10, 19, 33, 100])
+@pytest.mark.fidelity("D1")
 def test_parts_of_users_are_disjoint_and_as_large_as_the_ratios_say(prepared_log, total):
     prepared = prepared_log([(f"u{u}", f"i{k}", k) for u in range(total) for k in range(3)])
     split = split_dataset(prepared, SplitSpec(kind="user_disjoint"), 0)
@@ -114,6 +117,7 @@ def test_parts_of_users_are_disjoint_and_as_large_as_the_ratios_say(prepared_log
     assert set(split.audit["shared_users"].values()) == {0}
 
 
+@pytest.mark.fidelity("D5")
 def test_another_seed_divides_the_users_otherwise(prepared_log):
     prepared = prepared_log([(f"u{u}", f"i{k}", k) for u in range(60) for k in range(3)])
     tested = [
@@ -134,6 +138,7 @@ def test_the_vocabulary_comes_from_training_events_alone(prepared_log, kind):
     assert len(counts) < len({row[1] for row in rows})
 
 
+@pytest.mark.fidelity("D3")
 def test_ties_by_file_follow_the_log(prepared_log):
     rows = [("u", item, 5) for item in "dbac"] + [("u", "e", 1)]
     prepared = prepared_log(rows)
@@ -167,6 +172,7 @@ def test_a_column_that_is_absent_or_text_is_refused(prepared_log):
         split_dataset(prepared, SplitSpec(kind="leave_one_out", ties="column: word"), 0)
 
 
+@pytest.mark.fidelity("D5")
 def test_a_split_is_made_once_and_anew_when_the_data_changed(raw, workspace):
     spec = SplitSpec(kind="leave_one_out")
     (raw / "log.tsv").write_text("u\ta\t1\nu\tb\t2\nu\tc\t3\n")
