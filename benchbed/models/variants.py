@@ -43,7 +43,7 @@ def fill(values: Any, presets: Mapping[str, Mapping[str, Any]], default: str) ->
     return {"variant": chosen, **preset, **values}
 
 
-def label(config: ModelConfig, form: Collection[str]) -> str:
+def label(config: ModelConfig, form: Collection[str], alike: Collection[str] = ()) -> str:
     """The variant's name, with ``, changed`` behind it where a key of ``form`` is not what the variant says.
 
     Parameters
@@ -52,7 +52,9 @@ def label(config: ModelConfig, form: Collection[str]) -> str:
         A configuration with a field ``variant`` whose other fields all have defaults.
     form
         The keys that make another model when they change (a loss, a way of batching), not those that tune it (a width, a rate).
+    alike
+        Keys that the variant leaves open although other defaults follow from them: the variant is taken with the same values.
     """
     said: str = config.variant  # type: ignore[attr-defined]  # every config with variants has the field; the base has not
-    preset = type(config).model_validate({"variant": said})
+    preset = type(config).model_validate({"variant": said, **{key: getattr(config, key) for key in alike}})
     return f"{said}, changed" if any(getattr(config, key) != getattr(preset, key) for key in form) else said

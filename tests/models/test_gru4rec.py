@@ -15,6 +15,7 @@ from benchbed.models.gru4rec import GRU4Rec, GRU4RecConfig
 from benchbed.models.losses import linear_cross_entropy
 from benchbed.models.windows import SequenceBatches
 
+HISTORY = Histories.of(np.array([1]), Ragged.of([list(range(1, 20))]))
 SEQUENCES = Ragged.of([list(range(1, 11)), [11, 12], [13], [], list(range(20, 43))])
 
 
@@ -66,9 +67,23 @@ def test_batches_are_counted_in_targets() -> None:
 
 def gru(data: TrainingData, **options: object) -> GRU4Rec:
     torch.manual_seed(0)
-    model = GRU4Rec(GRU4RecConfig(dropout=0, embedding_size=6, hidden_size=7, **options), data)  # type: ignore[arg-type]
+    model = GRU4Rec(GRU4RecConfig(dropout_embed=0, embedding_size=6, hidden_size=7, **options), data)  # type: ignore[arg-type]
     model.bind(data, "cpu")
     return model.double()
+
+
+def trained(data: TrainingData, options: dict[str, object]) -> GRU4Rec:
+    """After one epoch."""
+    torch.manual_seed(0)
+    model = GRU4Rec(GRU4RecConfig.model_validate(options), data)
+    model.bind(data, "cpu")
+    optimizer = model.optimizers()[0]
+    for batch in model.batches(torch.Generator().manual_seed(0)):
+        optimizer.zero_grad()
+        model.loss(batch).backward()  # type: ignore[no-untyped-call]
+        model.after_backward()
+        optimizer.step()
+    return model.eval()
 
 
 def epoch_loss(model: GRU4Rec) -> torch.Tensor:
@@ -132,32 +147,48 @@ def test_scores_are_those_after_the_newest_event(ring: TrainingData) -> None:
     torch.testing.assert_close(model.scores(block)[0], expected)
 
 
-CHANGES = {
-    "embedding_size": 9,
-    "hidden_size": 9,
-    "layers": 2,
-    "dropout": 0.5,
-    "learning_rate": 0.1,
-    "batching": "prefixes",
-    "batch_targets": 17,
-    "window": 5,
-    "burn_in": 1,
+WINDOWS = {"embedding_size": 6, "hidden_size": 7, "window": 10, "burn_in": 5, "batch_targets": 40, "dropout_embed": 0.2}
+OFFICIAL = {"variant": "official", "hidden_size": 7, "batch_size": 8, "n_negatives": 9}
+SAMPLED = OFFICIAL | {"loss": "bpr-max"}
+USERS = {"variant": "recpack", "hidden_size": 7, "embedding_size": 6, "batch_size": 8}
+CHANGES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "variant": (OFFICIAL, {"variant": "windows", "hidden_size": 7, "batch_size": 0, "n_negatives": 0}),
+    "loss": (SAMPLED, {"loss": "top1-max"}),
+    "n_negatives": (OFFICIAL, {"n_negatives": 5}),
+    "shared_negatives": (WINDOWS, {"shared_negatives": True}),
+    "sample_alpha": (OFFICIAL, {"sample_alpha": 1.0}),
+    "bpreg": (SAMPLED, {"bpreg": 0.2}),
+    "elu_alpha": (SAMPLED, {"elu_alpha": 1.0}),
+    "logq": (OFFICIAL, {"logq": 1.0}),
+    "padding_in_softmax": (WINDOWS, {"padding_in_softmax": True}),
+    "embedding_mode": (OFFICIAL, {"embedding_mode": "one-hot"}),
+    "projection": (OFFICIAL, {"projection": True}),
+    "output_bias": (OFFICIAL, {"output_bias": False}),
+    "cell": (WINDOWS, {"cell": "reset_before"}),
+    "embedding_size": (WINDOWS, {"embedding_size": 9}),
+    "hidden_size": (WINDOWS, {"hidden_size": 9}),
+    "layers": (WINDOWS, {"layers": 2}),
+    "dropout_embed": (WINDOWS, {"dropout_embed": 0.5}),
+    "dropout_hidden": (WINDOWS, {"dropout_hidden": 0.5}),
+    "optimizer": (WINDOWS, {"optimizer": "adagrad"}),
+    "learning_rate": (WINDOWS, {"learning_rate": 0.1}),
+    "momentum": (OFFICIAL, {"momentum": 0.5}),
+    "clip_norm": (WINDOWS | {"optimizer": "sgd"}, {"clip_norm": 0.01}),
+    "bptt": (USERS, {"bptt": 3}),
+    "batching": (WINDOWS | {"burn_in": 0}, {"batching": "prefixes"}),
+    "batch_size": (USERS, {"batch_size": 17}),
+    "batch_targets": (WINDOWS, {"batch_targets": 17}),
+    "window": (WINDOWS, {"window": 5}),
+    "burn_in": (WINDOWS, {"burn_in": 1}),
+    "init": (WINDOWS, {"init": "official"}),
 }
+"""Hyper-parameter -> a configuration, and a change of that one key that must change what is learnt."""
 
 
+@pytest.mark.fidelity("G18")
 @pytest.mark.parametrize("name", GRU4RecConfig.model_fields)
 def test_every_hyper_parameter_matters(name: str, make_ring: Callable[..., TrainingData]) -> None:
-    data = make_ring(longest=60)
-    base = {"embedding_size": 6, "hidden_size": 7, "window": 10, "burn_in": 5, "batch_targets": 40, "dropout": 0.2}
-    outcomes = []
-    for options in (base, base | {name: CHANGES[name]}):
-        torch.manual_seed(0)
-        model = GRU4Rec(GRU4RecConfig(**options), data)  # type: ignore[arg-type]
-        model.bind(data, "cpu")
-        optimizer = model.optimizers()[0]
-        for batch in model.batches(torch.Generator().manual_seed(0)):
-            optimizer.zero_grad()
-            model.loss(batch).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        outcomes.append(model.eval().scores(Histories.of(np.array([1]), Ragged.of([list(range(1, 20))]))))
+    data = make_ring(longest=60, users=30)
+    base, change = CHANGES[name]
+    outcomes = [trained(data, base | more).scores(HISTORY) for more in ({}, change)]
     assert not torch.equal(*outcomes)
