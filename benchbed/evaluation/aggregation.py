@@ -31,7 +31,7 @@ class ItemCategories:
     Attributes
     ----------
     values
-        (n_items + 1, width) categories from 1 on; 0 fills a row.
+        (width, n_items + 1) categories from 1 on, those of an item in a column, filled with 0.
     known
         (n_items + 1,) whether the item counts: not padding, and with a category.
     """
@@ -63,17 +63,18 @@ class ItemCategories:
         >>> from benchbed.data.dataset import Ragged
         >>> genre = Features("genre", Ragged.of([[], [1], [2, 1], []]), ("comedy", "drama"))
         >>> ItemCategories.of(genre).values.tolist()
-        [[0, 0], [1, 0], [2, 1], [3, 0]]
+        [[0, 1, 2, 3], [0, 0, 1, 0]]
         >>> ItemCategories.of(genre, uncategorised="drop").known.tolist()
         [False, True, True, False]
         """
         rows = features.values
         lengths = torch.as_tensor(rows.lengths)
-        values = torch.zeros(len(rows), max(1, int(lengths.max())), dtype=torch.int32)
-        values[torch.arange(values.shape[1]) < lengths[:, None]] = torch.as_tensor(rows.values, dtype=torch.int32)
+        by_item = torch.zeros(len(rows), max(1, int(lengths.max())), dtype=torch.int32)
+        by_item[torch.arange(by_item.shape[1]) < lengths[:, None]] = torch.as_tensor(rows.values, dtype=torch.int32)
+        values = by_item.T.contiguous()
         if uncategorised == "together":
-            values[1:, 0] = torch.where(lengths[1:] == 0, len(features.names) + 1, values[1:, 0])
-        known = values[:, 0] > 0
+            values[0, 1:] = torch.where(lengths[1:] == 0, len(features.names) + 1, values[0, 1:])
+        known = values[0] > 0
         known[0] = False
         return cls(values.to(device), known.to(device))
 
@@ -84,18 +85,19 @@ def alike(values: Tensor, own: Tensor) -> Tensor:
     Parameters
     ----------
     values
-        (B, M, width) categories, 0 for none.
+        (width, B, M) categories, 0 for none.
     own
-        (B, width) categories of that item.
+        (width, B) categories of that item.
 
     Returns
     -------
     Tensor
         (B, M) bool.
     """
-    shared = torch.zeros(values.shape[:2], dtype=torch.bool, device=values.device)
-    for column in own.T:
-        shared |= ((values == column[:, None, None]) & (column > 0)[:, None, None]).any(2)
+    shared = torch.zeros(values.shape[1:], dtype=torch.bool, device=values.device)
+    for category in torch.where(own > 0, own, -1)[:, :, None]:
+        for others in values:
+            shared |= others == category
     return shared
 
 
@@ -138,7 +140,7 @@ def greedy_lists(items: Tensor, scores: Tensor, categories: ItemCategories, weig
     lists = torch.zeros(len(items), n, dtype=items.dtype, device=items.device)
     if not items.numel():
         return lists
-    values = categories.values[items]
+    values = categories.values[:, items]
     # Rounding of float32 would decide between the two forms of the sum.
     own = scores.double().masked_fill(~categories.known[items], -torch.inf)
     times = torch.zeros_like(own)
@@ -148,5 +150,5 @@ def greedy_lists(items: Tensor, scores: Tensor, categories: ItemCategories, weig
         lists[:, place] = torch.where(worth > -torch.inf, items[rows, best], 0)
         own[rows, best] = -torch.inf
         if weight:
-            times += alike(values, values[rows, best])
+            times += alike(values, values[:, rows, best])
     return lists

@@ -39,10 +39,10 @@ def list_diversity(items: Tensor, categories: ItemCategories) -> Tensor:
     >>> list_diversity(torch.tensor([[1, 2, 3], [1, 0, 0]]), kinds).tolist()
     [0.6666666666666667, 0.0]
     """
-    values, there = categories.values[items], categories.known[items]
+    values, there = categories.values[:, items], categories.known[items]
     same = torch.zeros(len(items), dtype=torch.float64, device=items.device)
     for place in range(items.shape[1]):
-        other = alike(values, values[:, place]) & there & there[:, place, None]
+        other = alike(values, values[:, :, place]) & there & there[:, place, None]
         same += other.sum(1) - other[:, place].long()  # without the pair of the item and itself
     count = there.sum(1)
     ordered = (count * (count - 1)).double()
@@ -97,7 +97,7 @@ class Variety:
         pool, scores
             (B, M) what lists are made of, best first, and the scores of these; item 0 for none.
         """
-        width = pool.shape[1] * self.categories.values.shape[1]
+        width = pool.shape[1] * len(self.categories.values)
         step = max(1, BLOCK_NUMBERS // max(1, width))
         for start in range(0, len(pool), step):
             part = slice(start, start + step)

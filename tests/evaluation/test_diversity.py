@@ -18,7 +18,8 @@ from benchbed.evaluation.aggregation import ItemCategories
 from benchbed.evaluation.diversity import Variety
 from benchbed.evaluation.metrics import metric_values
 from benchbed.evaluation.protocol import Protocol
-from benchbed.evaluation.ranking import Evaluator, RankedCases
+from benchbed.evaluation.ranking import Evaluator, Proposer, RankedCases
+from benchbed.models.registry import model_class
 from benchbed.training.fit import Fit, FitSpec
 from benchbed.training.result import TestResult, make_result, make_variety
 
@@ -108,6 +109,10 @@ def test_the_pool_is_the_union_of_what_every_interest_likes_best(seen: str) -> N
         assert set(listed) == wanted and len(listed) == len(wanted)
         assert values[case, : len(listed)].diff().le(0).all()
         assert values[case, : len(listed)].tolist() == scores[case, listed].tolist()
+
+
+def test_comirec_proposes_and_plain_models_do_not() -> None:
+    assert issubclass(model_class("comirec_sa"), Proposer) and not issubclass(model_class("ease"), Proposer)
 
 
 def test_a_model_without_proposals_is_re_ranked_within_its_first_items() -> None:
