@@ -48,7 +48,11 @@ class SessionSplit(Split):
             starts = dict(
                 connection.execute('SELECT part, min(start) FROM parts JOIN sessions USING ("user") GROUP BY part').fetchall()
             )
-            until = {"valid": starts.get("test"), "train": starts.get("valid", starts.get("test"))}
+            # Marked sessions may begin before the validation part does.
+            until = {
+                "valid": starts.get("test"),
+                "train": min((starts[p] for p in ("valid", "test") if p in starts), default=None),
+            }
             cuts = [f"(part = '{part}' AND timestamp >= {edge})" for part, edge in until.items() if edge is not None]
             late = " OR ".join(cuts) or "false"
         connection.execute(f'CREATE TABLE divided AS SELECT *, {late} AS late FROM events JOIN parts USING ("user")')
