@@ -16,6 +16,7 @@ from benchbed.errors import ModelError
 from benchbed.models.base import ModelConfig, Recommender
 from benchbed.models.cuts import CONTEXT, CutBatch, EveryPrefix, PrefixBatch, RandomCuts
 from benchbed.models.interests import SelfAttentiveInterests, choose, choose_in_every_prefix
+from benchbed.models.losses import linear_cross_entropy
 from benchbed.models.negatives import LogUniformSampler, UniformSampler
 from benchbed.models.sampled_softmax import own_columns, sampled_cross_entropy
 from benchbed.models.variants import fill, label
@@ -215,6 +216,8 @@ class ComiRecSA(Recommender):
         return vectors.flatten(0, 1)[batch.places], chosen.flatten()[batch.places]
 
     def _cross_entropy(self, vectors: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        if self.sampler is None and weights is None:
+            return linear_cross_entropy(vectors, self.embedding.weight[1:], targets - 1)
         positive = (vectors * self.embedding(targets)).sum(1)
         if self.sampler is None:
             return sampled_cross_entropy(vectors, positive, self.embedding.weight[1:], targets - 1, weights=weights)
