@@ -33,7 +33,11 @@ from benchbed.testing.runs import (
 )
 from benchbed.testing.variations import Vary, accepts, other_values
 
-NEEDS: dict[str, dict[str, Any]] = {"item_features": {"item_features": {}}, "graph": {"graph": None}}
+NEEDS: dict[str, dict[str, Any]] = {
+    "item_features": {"item_features": {}},
+    "graph": {"graph": None},
+    "planted_truth": {"planted": None},
+}
 """What a model may declare besides ``sequences`` -> the fields of TrainingData that are empty without it."""
 
 EXTREME = 1e3
