@@ -182,7 +182,7 @@ def ranking_loss(
     """
     own = positive[:, None]
     if name == "cross-entropy":
-        kept = others if mask is None else others.masked_fill(~mask, -torch.inf)
+        kept = others if mask is None else torch.where(mask, others, -torch.inf)
         chance = torch.cat([own, kept], 1).softmax(1)[:, 0]
         return -(chance + LOG_FLOOR).log()
     if name in ("bpr", "top1"):
@@ -194,12 +194,12 @@ def ranking_loss(
         return total + F.softplus(torch.zeros_like(positive)) if name == "bpr" else (total + 0.5) / (count + 1)
     if name not in RANKING_LOSSES:
         raise UnknownNameError("ranking loss", name, RANKING_LOSSES)
-    # The lowest finite number, not -inf: a row without any negative gets no NaN.
-    weights = (others if mask is None else others.masked_fill(~mask, torch.finfo(others.dtype).min)).softmax(1)
-    if mask is not None:
-        weights = weights * mask
+    # The lowest finite number, not -inf, for a row without any negative: it gets no NaN, and no gradient at the end.
+    weights = (others if mask is None else torch.where(mask, others, torch.finfo(others.dtype).min)).softmax(1)
     if name == "top1-max":
-        return (weights * ((others - own).sigmoid() + others.square().sigmoid())).sum(1)
-    better = (weights * (own - others).sigmoid()).sum(1)
-    regulariser = (weights * others.square()).sum(1)
-    return torch.add(-(better + LOG_FLOOR).log(), regulariser, alpha=bpreg)
+        losses = (weights * ((others - own).sigmoid() + others.square().sigmoid())).sum(1)
+    else:
+        better = (weights * (own - others).sigmoid()).sum(1)
+        regulariser = (weights * others.square()).sum(1)
+        losses = torch.add(-(better + LOG_FLOOR).log(), regulariser, alpha=bpreg)
+    return losses if mask is None else torch.where(mask.any(1), losses, 0.0)
