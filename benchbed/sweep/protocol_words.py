@@ -113,7 +113,7 @@ def _variety(protocol: Protocol) -> list[str]:
         "drop": "items without one are left out",
     }
     words = [
-        f"{said.column}: share of pairs in a list of {said.cutoff} that have no {said.feature} in common; "
+        f"Variety: {said.column} is the share of pairs in a list of {said.cutoff} that have no {said.feature} in common; "
         f"{others[said.uncategorised]}."
     ]
     if said.apply > 0:

@@ -61,3 +61,20 @@ def test_what_happens_to_seen_items_is_said_by_the_file_and_told() -> None:
         told.append(protocol_words(kept))
         assert kept.model_dump(mode="json")["evaluation"]["seen_items"] == seen  # part of the record of every sweep
     assert told[0] != told[1]
+
+
+def test_what_is_said_of_variety_depends_on_the_block() -> None:
+    def said(**block: Any) -> str:
+        evaluation = {"seen_items": "exclude", "diversity": {"feature": "genre", **block}}
+        split = {"kind": "leave_one_out"}
+        return " ".join(
+            protocol_words(
+                Benchmark.model_validate(
+                    {"name": "a", "dataset": "b", "split": split, "evaluation": evaluation, "models": ["ease"]}
+                )
+            )
+        )
+
+    assert "Variety: diversity@20 is the share of pairs" in said() and "no genre in common" in said()
+    assert "models' own lists (lambda 0)" in said() and "one category" in said()
+    assert "re-ranked greedily for variety with lambda 0.2" in said(apply=0.2) and "left out" in said(uncategorised="drop")
