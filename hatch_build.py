@@ -1,7 +1,7 @@
 """Build hook: the wheel carries the YAML files that an installed benchbed looks up by name.
 
-``datasets/``, ``search_spaces/``, and the benchmarks of ``reports/`` with their own search spaces go under ``benchbed/_shipped/``. An editable install reads
-them from the checkout, so it gets no copies that would go stale.
+``datasets/``, ``search_spaces/``, and the benchmarks of ``reports/`` with their own search spaces and claims go under
+``benchbed/_shipped/``. An editable install reads them from the checkout, so it gets no copies that would go stale.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SHIPPED = ("datasets/*.yaml", "search_spaces/*.yaml", "reports/*/benchmark.yaml", "reports/*/search_spaces/*.yaml")
+SHIPPED = (
+    "datasets/*.yaml",
+    "search_spaces/*.yaml",
+    "reports/*/benchmark.yaml",
+    "reports/*/search_spaces/*.yaml",
+    "reports/*/claims.yaml",
+)
 
 
 class ShippedFiles(BuildHookInterface):  # type: ignore[type-arg]

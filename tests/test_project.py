@@ -167,8 +167,8 @@ def test_the_wheel_ships_what_an_installed_benchbed_looks_up(tmp_path: Path) -> 
     wheel = zipfile.ZipFile(next(tmp_path.glob("*.whl")))
     expected = {
         f"benchbed/_shipped/{path.relative_to(ROOT).as_posix()}"
-        for pattern in ("datasets/*.yaml", "search_spaces/*.yaml", "reports/*/benchmark.yaml")
-        for path in ROOT.glob(pattern)
+        for pattern in ("datasets/*", "search_spaces/*", "reports/*/benchmark", "reports/*/search_spaces/*", "reports/*/claims")
+        for path in ROOT.glob(f"{pattern}.yaml")
     }
     assert expected
     assert {name for name in wheel.namelist() if "_shipped/" in name} == expected
