@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -292,9 +292,9 @@ class ModelSuite:
         else:
             values = other_values(kind, base, key)
         assert values, f"found no other value of {key} that the Config accepts: give one in `variations`"
-        before = self._trained(vary.where)
+        before = self._trained(vary.where, vary.epochs)
         assert np.isfinite(before.losses).all()
-        dead = [value for value in values if not self._trained({**vary.where, key: value}).differs_from(before)]
+        dead = [value for value in values if not self._trained({**vary.where, key: value}, vary.epochs).differs_from(before)]
         choices = all(isinstance(value, str) for value in values)
         # One of the numbers must matter (a window longer than all sequences does not), but each of the choices.
         assert not dead if choices else len(dead) < len(values), (
@@ -316,12 +316,16 @@ class ModelSuite:
             pytest.skip("a closed form has no gradients and no batches")
         return self._build(data)
 
-    def _train(self, data: TrainingData, changes: Mapping[str, Any] | None = None) -> Trace:
+    def _train(self, data: TrainingData, changes: Mapping[str, Any] | None = None, epochs: int = 1) -> Trace:
         with TemporaryDirectory() as folder:
-            return finish(open_fit(self.model, {**self.parameters, **(changes or {})}, data, Path(folder)))
+            return finish(open_fit(self.model, {**self.parameters, **(changes or {})}, data, Path(folder), epochs=epochs))
 
-    def _trained(self, changes: Mapping[str, Any] | None = None) -> Trace:
-        return _remembered(type(self), canonical(changes or {}), lambda: self._train(self.data(), changes))
+    def _trained(self, changes: Mapping[str, Any] | None = None, epochs: int = 1) -> Trace:
+        """The run under changed hyper-parameters, made once: data and seed are always the same."""
+        run = type(self), canonical(changes or {}), epochs
+        if run not in _TRACES:
+            _TRACES[run] = self._train(self.data(), changes, epochs)
+        return _TRACES[run]
 
     def _model(self) -> Recommender:
         """A model whose scores depend on histories: trained for an epoch, so that no row is at its first value."""
@@ -336,14 +340,7 @@ class ModelSuite:
         return scores_of(self._model(), Histories.of(np.arange(len(histories)), Ragged.of(histories)))
 
 
-_TRACES: dict[tuple[type, str], Trace] = {}
-
-
-def _remembered(suite: type, changes: str, make: Callable[[], Trace]) -> Trace:
-    """The run of a suite under changed hyper-parameters; its data and seed are always the same."""
-    if (suite, changes) not in _TRACES:
-        _TRACES[suite, changes] = make()
-    return _TRACES[suite, changes]
+_TRACES: dict[tuple[type, str, int], Trace] = {}
 
 
 def _numbers(gradient: Tensor) -> Tensor:

@@ -22,6 +22,8 @@ class Vary:
         The other value.
     where
         Hyper-parameters that hold on both sides of the comparison: the context in which this one has an effect.
+    epochs
+        How many it takes to see it.
 
     Examples
     --------
@@ -31,6 +33,7 @@ class Vary:
 
     to: Any
     where: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int = 1
 
 
 def other_values(kind: type[ModelConfig], parameters: Mapping[str, Any], key: str) -> list[Any]:
