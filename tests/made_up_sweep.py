@@ -35,6 +35,7 @@ class Model:
     quality: float = 0.1
     baseline: bool = False
     counting: bool = False
+    ceiling: bool = False
     seed_noise: float = 0.002
     trials: int = 12
     failed_trials: int = 0
@@ -100,6 +101,7 @@ class MadeUpSweep:
                     "baseline": m.baseline,
                     "user_mode": m.user_mode,
                     "trained_by": "counting" if m.counting else "gradient",
+                    "ceiling": m.ceiling,
                     "space_fingerprint": "cd34" * 16,
                     "reference": m.reference,
                     "declared_trials": m.trials,

@@ -177,6 +177,16 @@ def test_models_without_finals_stand_last_without_a_rank():
     assert "no test result" in marks(board, "a")
 
 
+def test_a_ceiling_is_shown_and_ranked_against_none():
+    rivals = [Model("a", 0.1), Model("b", 0.3, baseline=True)]
+    board = in_memory([*rivals, Model("top", 0.6, counting=True, ceiling=True)])
+    assert [(row.model, row.rank) for row in board.rows] == [("b", 1), ("a", 2), ("top", None)]
+    assert marks(board, "top") == {"ceiling"} and board.best_baseline == "b"
+    assert row_of(board, "top").metrics["ndcg@20"].mean > row_of(board, "b").metrics["ndcg@20"].mean
+    assert len(board.comparison.pairs) == 1
+    assert marks(in_memory([Model("top", ceiling=True, finals=False)]), "top") == {"no test result"}
+
+
 def test_several_splits_are_pooled_with_equal_weight():
     board = in_memory([Model("a"), Model("b", baseline=True, counting=True)], split_seeds=(1, 2))
     row = row_of(board, "a")
