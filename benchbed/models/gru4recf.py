@@ -21,6 +21,10 @@ from benchbed.models.optimizers import RowAdagrad
 from benchbed.models.windows import SequenceBatch, SequenceBatches
 
 
+FEW_ITEMS = 64
+"""Up to so many items for each one that a loss asks for, the scores of all items cost less than gathering rows of the table."""
+
+
 @dataclass(frozen=True)
 class SubnetBatch:
     """A batch and who takes part in it.
@@ -199,7 +203,10 @@ class GRU4RecF(InnerProduct):
             return linear_cross_entropy(vectors, _beside(tables)[first:], sequences.targets - first)
         drawn = uniform_except(sequences.targets, self.n_items, config.n_negatives)
         items = torch.cat([sequences.targets[:, None], drawn], 1)
-        scores = torch.einsum("nd,nmd->nm", vectors, _beside([F.embedding(items, table) for table in tables]))
+        if self.n_items <= FEW_ITEMS * items.shape[1]:
+            scores = (vectors @ _beside(tables).T).gather(1, items)
+        else:
+            scores = torch.einsum("nd,nmd->nm", vectors, _beside([F.embedding(items, table) for table in tables]))
         return ranking_loss(config.loss, scores[:, 0], scores[:, 1:], mean_over_negatives=True).mean()
 
     def user_vectors(self, histories: Histories) -> Tensor:

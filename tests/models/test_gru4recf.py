@@ -217,7 +217,11 @@ def test_padding_is_left_out_of_the_loss_unless_asked_for(data: TrainingData) ->
 
 @pytest.mark.parametrize("loss", ["bpr", "top1"])
 @pytest.mark.parametrize("variant", ["recbole", "paper"])
-def test_sampled_losses_are_means_over_the_negatives_of_each_target(data: TrainingData, variant: str, loss: str) -> None:
+@pytest.mark.parametrize("few", [0, 64])
+def test_sampled_losses_are_means_over_the_negatives_of_each_target(
+    data: TrainingData, variant: str, loss: str, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchbed.models.gru4recf.FEW_ITEMS", few)
     model = made(data, variant=variant, loss=loss, n_negatives=3).double()
     batch = next(iter(model.batches(torch.Generator().manual_seed(0))))
     torch.manual_seed(4)
