@@ -63,6 +63,18 @@ def test_no_model_is_above_the_ceiling(split: Path, data: TrainingData) -> None:
             assert gain.mean() > 3 * gain.std() / np.sqrt(len(gain))
 
 
+def test_the_ceiling_is_calibrated(data: TrainingData) -> None:
+    """The hits that the probabilities promise are the hits that come: a ceiling from another state or step would miss."""
+    oracle, valid = Oracle(OracleConfig(continuations=2000), data), data.valid
+    scores = oracle.scores(Histories.of(valid.users, valid.histories))
+    probability, items = scores.topk(10, dim=1)
+    wanted = torch.zeros_like(scores)
+    wanted[torch.as_tensor(valid.targets.row_of_value), torch.as_tensor(valid.targets.values)] = 1.0
+    surprise = (wanted.gather(1, items) - probability).sum(1)
+    assert abs(float(surprise.mean())) < 3 * float(surprise.std()) / len(surprise) ** 0.5
+    assert float(probability.sum(1).mean()) > 1  # it promises something
+
+
 def test_scores_are_the_shares_of_futures_that_hold_the_item(data: TrainingData) -> None:
     """Users with one target: the scores of a case sum to one, but for items nobody trained on and repeats."""
     single = Oracle(OracleConfig(events=1), data)
