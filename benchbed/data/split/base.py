@@ -47,6 +47,10 @@ class Split(ABC):
     def divide(self, connection: DuckDBPyConnection) -> dict[str, int]:
         """Make ``train``, ``valid`` and ``test``; returns counts to be kept in the manifest."""
 
+    def warnings(self, counts: dict[str, int]) -> list[str]:
+        """What the counts of :meth:`divide` should tell whoever reads the audit."""
+        return []
+
 
 def order_events(connection: DuckDBPyConnection, ties: str, seed: int, columns: dict[str, str]) -> None:
     """Make ``events`` from the views ``interactions``, ``users`` and ``items``: every user's events, oldest first.

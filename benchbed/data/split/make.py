@@ -148,6 +148,7 @@ def _make(prepared: Prepared, spec: SplitSpec, seed: int, folder: Path) -> Prepa
         "timed": timed,
         "layout": LAYOUT,
     }
+    audit["warnings"] += split.warnings(counts)
     write_json(building / "audit.json", audit | {"counts": counts, "cases": count_all_options(building, files[1], files[3])})
     write_json(building / "manifest.json", manifest | {"sizes": sizes(building)})
     # Openings outlive the files: those of a damaged split that is made again, else those of the same data prepared before.

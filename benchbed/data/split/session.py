@@ -66,6 +66,17 @@ class SessionSplit(Split):
             )
         return self._counts(connection)
 
+    def warnings(self, counts: dict[str, int]) -> list[str]:
+        """What was dropped so that no training event is later than any target."""
+        told = []
+        for part, name, following in (("train", "training", "validation"), ("valid", "validation", "test")):
+            if dropped := counts[f"{part}_events_dropped_as_late"]:
+                told.append(
+                    f"{dropped} events of {counts[f'{part}_sessions_cut']} {name} sessions were dropped: they are not older than "
+                    f"the first {following} session."
+                )
+        return told
+
     def _describe(self, connection: DuckDBPyConnection, columns: dict[str, str], *, timed: bool) -> None:
         """The table ``sessions``: user, start (a time, else a place in the file), and mark."""
         mark = "NULL"

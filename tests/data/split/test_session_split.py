@@ -114,6 +114,7 @@ def test_what_is_dropped_is_counted(prepared_log):
         "test_sessions_with_one_event": 1,
     }
     assert (split.audit["valid"]["cases"], split.audit["test"]["cases"]) == (1, 1)
+    assert any("1 events of 1 training sessions were dropped" in warning for warning in split.audit["warnings"])
 
 
 def ordered_training(prepared: Prepared, split: PreparedSplit) -> list[str]:
