@@ -156,6 +156,7 @@ class GRU4Rec(InnerProduct):
         if c.optimizer == "row_adagrad":
             return [RowAdagrad(parameters, lr=c.learning_rate, momentum=c.momentum)]
         if c.optimizer == "adagrad":
+            torch.sparse.check_sparse_tensor_invariants.disable()  # the default, which torch wants to hear
             return [torch.optim.Adagrad(parameters, lr=c.learning_rate)]
         if c.optimizer == "sgd":
             return [torch.optim.SGD(parameters, lr=c.learning_rate, momentum=c.momentum)]

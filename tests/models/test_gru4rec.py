@@ -91,6 +91,7 @@ def epoch_loss(model: GRU4Rec) -> torch.Tensor:
     return torch.stack(parts).sum()
 
 
+@pytest.mark.fidelity("G19")
 def test_windows_equal_prefixes_while_the_sequence_fits(ring: TrainingData) -> None:
     windows, prefixes = gru(ring, window=40, burn_in=0), gru(ring, window=40, batching="prefixes")
     losses = [epoch_loss(model) for model in (windows, prefixes)]
@@ -130,6 +131,7 @@ def test_blocked_cross_entropy_equals_the_library(scale: float, monkeypatch: pyt
         torch.testing.assert_close(mine, other)
 
 
+@pytest.mark.fidelity("G20")
 def test_padding_is_never_learnt(ring: TrainingData) -> None:
     model = gru(ring)
     epoch_loss(model).backward()  # type: ignore[no-untyped-call]
