@@ -31,8 +31,8 @@ from benchbed.errors import DataError
 
 KINDS: dict[str, type[Split]] = {kind.kind: kind for kind in (UserDisjoint, LeaveOneOut, SessionSplit)}
 
-LAYOUT = 2
-"""Raised when the same split is written otherwise. 2: training sequences in the order in which they begin; every_next."""
+LAYOUT = 3
+"""Raised when the same split is written otherwise. 3: sequences in the order in which they begin; counts of every_next."""
 
 SOURCES = ("interactions", "users", "items")
 """Prepared tables that a split is made from."""

@@ -72,8 +72,8 @@ class SessionSplit(Split):
         for part, name, following in (("train", "training", "validation"), ("valid", "validation", "test")):
             if dropped := counts[f"{part}_events_dropped_as_late"]:
                 told.append(
-                    f"{dropped} events of {counts[f'{part}_sessions_cut']} {name} sessions were dropped: they are not older than "
-                    f"the first {following} session."
+                    f"{dropped} events of {counts[f'{part}_sessions_cut']} {name} sessions were dropped: "
+                    f"they are not older than the first {following} session."
                 )
         return told
 
