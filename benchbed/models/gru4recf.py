@@ -20,7 +20,6 @@ from benchbed.models.newest_state import newest_states
 from benchbed.models.optimizers import RowAdagrad
 from benchbed.models.windows import SequenceBatch, SequenceBatches
 
-
 FEW_ITEMS = 64
 """Up to so many items for each one that a loss asks for, the scores of all items cost less than gathering rows of the table."""
 
