@@ -32,15 +32,16 @@ class _SampledCrossEntropy(torch.autograd.Function):
             logits.scatter_(1, column, kept.masked_fill_(own[block, None] >= 0, -torch.inf))
             largest = torch.maximum(logits.amax(1, keepdim=True), score)
             share = (score - largest).exp()
-            total = logits.sub_(largest).exp_().sum(1, keepdim=True) + share
+            others = logits.sub_(largest).exp_().sum(1, keepdim=True)
+            total = others + share
             losses[block] = (total.log() + largest - score).squeeze(1)
             if wants:
+                # Rows are scaled where they are d wide, not in the block of logits, which is m wide.
                 scale = total.reciprocal() if weights is None else weights[block, None] / total
-                gradient = logits.mul_(scale)
-                torch.mm(gradient, table, out=state_grad[block])
-                table_grad.addmm_(gradient.T, states[block])
+                torch.mm(logits, table, out=state_grad[block]).mul_(scale)
+                table_grad.addmm_(logits.T, states[block] * scale)
                 # Not share * scale - weight: where the target has nearly all of the sum, that would lose every digit.
-                positive_grad[block] = -gradient.sum(1)
+                positive_grad[block] = -(others * scale).squeeze(1)
         ctx.save_for_backward(state_grad, positive_grad, table_grad)
         return losses.sum() if weights is None else losses @ weights
 
