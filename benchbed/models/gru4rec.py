@@ -156,7 +156,8 @@ class GRU4Rec(InnerProduct):
         if c.optimizer == "row_adagrad":
             return [RowAdagrad(parameters, lr=c.learning_rate, momentum=c.momentum)]
         if c.optimizer == "adagrad":
-            torch.sparse.check_sparse_tensor_invariants.disable()  # the default, which torch wants to hear
+            # What is the default anyway; torch wants to hear it, or warns.
+            torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]  # torch has no types here
             return [torch.optim.Adagrad(parameters, lr=c.learning_rate)]
         if c.optimizer == "sgd":
             return [torch.optim.SGD(parameters, lr=c.learning_rate, momentum=c.momentum)]
