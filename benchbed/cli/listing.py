@@ -14,6 +14,7 @@ class Kind(StrEnum):
     """What can be listed."""
 
     models = "models"
+    spaces = "spaces"
     datasets = "datasets"
     benchmarks = "benchmarks"
     splits = "splits"
@@ -25,7 +26,7 @@ def list_names(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     json: JsonOption = False,
 ) -> None:
-    """List models, datasets, benchmarks, splits, metrics or readers."""
+    """List models, search spaces, datasets, benchmarks, splits, metrics or readers."""
     rows = _ROWS[kind]()
     if json:
         import json as encoder
@@ -57,6 +58,24 @@ def _models() -> list[dict[str, object]]:
                 "user_mode": kind.user_mode,
                 "needs": ", ".join(sorted(kind.needs)).replace("_", " "),
                 "reference": kind.reference,
+            }
+        )
+    return rows
+
+
+def _spaces() -> list[dict[str, object]]:
+    from benchbed.search.space_file import known_spaces, load_space
+
+    rows: list[dict[str, object]] = []
+    for name, path in sorted(known_spaces().items()):
+        space = load_space(path)
+        rows.append(
+            {
+                "name": name,
+                "model": space.model,
+                "variant": space.default_variant,
+                "dimensions": len(space.order),
+                "max_epochs": space.max_epochs,
             }
         )
     return rows
@@ -100,6 +119,7 @@ def _readers() -> list[dict[str, object]]:
 
 _ROWS = {
     Kind.models: _models,
+    Kind.spaces: _spaces,
     Kind.datasets: _datasets,
     Kind.benchmarks: _benchmarks,
     Kind.splits: _splits,

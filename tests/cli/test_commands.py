@@ -35,6 +35,7 @@ def test_version(tmp_path: Path) -> None:
     ("kind", "name"),
     [
         ("models", "gru4rec"),
+        ("spaces", "gru4rec_official"),
         ("datasets", "bazaar"),
         ("splits", "user_disjoint"),
         ("metrics", "ndcg"),
