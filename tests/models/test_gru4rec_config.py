@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
+from benchbed.data.dataset import Ragged, TrainingData
+from benchbed.data.histories import Histories
 from benchbed.models.gru4rec import GRU4Rec
 from benchbed.models.gru4rec_config import BATCHINGS, ELSEWHERE, PRESETS, GRU4RecConfig
+from benchbed.search.space import SearchSpace
 from benchbed.search.space_file import load_space
 
 SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("gru4rec*.yaml"))
@@ -102,3 +108,40 @@ def test_shipped_spaces_hold_their_variant_and_sources(path: Path) -> None:
     space = load_space(path)
     if space.model == "gru4rec":
         assert space.variant == space.default_variant == space.default_config()["variant"]
+
+
+DIMENSIONS = [
+    (path, name) for path in SPACES if (space := load_space(path)).model == "gru4rec" for name in space.dimensions
+]  # fmt: skip
+"""Every searched dimension of every shipped space."""
+
+
+@pytest.mark.fidelity("G18")
+@pytest.mark.parametrize(("path", "name"), DIMENSIONS, ids=[f"{path.stem}-{name}" for path, name in DIMENSIONS])
+def test_no_dimension_of_a_shipped_space_is_dead(path: Path, name: str, make_ring: Callable[..., TrainingData]) -> None:
+    # More targets than the smallest batch_targets that is searched.
+    data, space = make_ring(users=200 if name == "batch_targets" else 40, longest=7), load_space(path)
+    small = {"hidden_size": 8, "n_negatives": 9} if space.variant == "official" else {}
+    default = space.default_labels()
+    other = next(value for value in _values(space, name) if value != default[name])
+    scores = []
+    for labels in (default, default | {name: other}):
+        chosen = space.to_parameters(labels)
+        torch.manual_seed(0)
+        model = GRU4Rec(GRU4RecConfig.model_validate(chosen | {k: v for k, v in small.items() if k != name}), data)
+        model.bind(data, "cpu")
+        (optimizer,) = model.optimizers()
+        for _, batch in zip(range(8), model.batches(torch.Generator().manual_seed(0)), strict=False):
+            optimizer.zero_grad()
+            model.loss(batch).backward()  # type: ignore[no-untyped-call]
+            model.after_backward()
+            optimizer.step()
+        scores.append(model.eval().scores(Histories.of(np.arange(1), Ragged.of([[3, 4, 5]]))))
+    assert not torch.equal(*scores)
+
+
+def _values(space: SearchSpace, name: str) -> list[Any]:
+    dimension = space.dimensions[name]
+    if (finite := space.values(name)) is not None:
+        return finite
+    return [dimension.high]  # type: ignore[union-attr]  # an interval
