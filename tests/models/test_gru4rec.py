@@ -44,6 +44,7 @@ def test_each_target_once_after_what_came_before_it(window: int, prefixes: bool)
         assert list(inputs) == list(range(target - len(inputs), target))
 
 
+@pytest.mark.fidelity("D4")
 def test_windows_are_cut_from_the_newest_event_back_with_burn_in() -> None:
     seen = {target: len(inputs) for inputs, target in pairs(batches(window=6, burn_in=3))}
     # 23 events 20..42: windows of targets 37..42, 31..36, 25..30, 21..24; three events of burn-in before each but the first
@@ -51,6 +52,7 @@ def test_windows_are_cut_from_the_newest_event_back_with_burn_in() -> None:
     assert [seen[t] for t in (24, 21)] == [4, 1]
 
 
+@pytest.mark.fidelity("D4")
 def test_prefixes_are_the_last_events_before_the_target() -> None:
     assert {target: len(inputs) for inputs, target in pairs(batches(window=6, prefixes=True))}[42] == 6
 
