@@ -184,9 +184,10 @@ def to_markdown(board: Leaderboard) -> str:
         cells += [_spread(row, column) for column in columns]
         cells += [f"{number(row.default_value)} → {number(row.tuned_value)}", str(_trials(row)), duration(row.budget.seconds)]
         lines.append(_line(cells))
+    unit = record.benchmark["evaluation"].get("average", "users")
     lines += [
         "",
-        f"Test means over users, ± deviation over {spread_over(record)}; ranked by {record.select_by}. {rank_words(board)}",
+        f"Test means over {unit}, ± deviation over {spread_over(record)}; ranked by {record.select_by}. {rank_words(board)}",
         "",
     ]
     lines += [*_variants(board), *_published(board)]
