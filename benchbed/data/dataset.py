@@ -92,6 +92,7 @@ class Sequences:
 class Cases:
     """Evaluation cases: what a user did before (oldest first), and what the user did next.
 
+    A user may have several cases (``targets: every_next``), one after the other, each with one target.
     Histories are complete (not cut to any model's window). 0 stands for an item outside the candidates, in both parts.
     Targets of a case are distinct; ``repeats``, aligned with ``targets.values``, says how often each stood in the list that
     they were taken from (None: once each).

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from benchbed.data.card import load_card
+from benchbed.data.cases import Rules
+from benchbed.data.load import case_counts, load_training_data
 from benchbed.data.prepare import Prepared, prepare
+from benchbed.data.split.make import split_dataset
+from benchbed.data.split.spec import SplitSpec
 from benchbed.workspace import Workspace
 
 
@@ -53,9 +58,23 @@ def test_diginetica(prepared):
     assert made.manifest["rows"]["interactions"]["rejected"] == 0
 
 
+def test_diginetica_every_next(prepared):
+    made = prepared("diginetica", "sessions/diginetica")
+    spec = SplitSpec(kind="session", by="column: part", valid_share=0.05, ties="file")
+    split = split_dataset(made, spec, 0)
+    counts = case_counts(split.folder, Rules("keep", targets="every_next"))
+    assert counts["test"].cases == counts["test"].targets == 60_858
+    data = load_training_data(split.folder, Rules("keep", targets="every_next"))
+    assert len(data.train.users) + len(np.unique(data.valid.users)) == 186_670
+    # Lines of the file: the ids of its sessions count up, and so do the users.
+    assert (np.diff(data.train.users) > 0).all()
+
+
 def test_rsc15(prepared):
     made = prepared("rsc15-100k", "sessions/rsc15-100k")
     log = pq.read_table(made.folder / "interactions.parquet").to_pandas()
     counts = log.groupby("part").agg(clicks=("item", "size"), sessions=("user", "nunique"), items=("item", "nunique"))
     assert counts.to_numpy().tolist() == [[70_278, 17_794, 2_933], [13_568, 3_416, 1_771]]
     assert made.manifest["timestamp_unit"] == "microseconds"
+    split = split_dataset(made, SplitSpec(kind="session", by="column: part"), 0)
+    assert case_counts(split.folder, Rules("keep", targets="every_next"))["test"].cases == 13_568 - 3_416
