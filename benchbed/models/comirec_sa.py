@@ -196,40 +196,56 @@ class ComiRecSA(Recommender):
 
     def loss(self, batch: CutBatch | SequenceBatch) -> Tensor:
         """Cross-entropy of the chosen interest, mean over the batch's targets (weighted, where the batch has weights)."""
-        vectors, chosen = self.chosen(batch)
+        inputs, targets = batch.inputs, batch.targets
+        weights = batch.weights if isinstance(batch, PrefixBatch) else None
+        negatives, tries = targets.new_zeros(0), None
+        if self.sampler is not None:
+            drawn, tries = self.sampler.draw_unique(self.config.n_negatives)
+            negatives = drawn.sort().values
+        # One look-up for all of them: each would make a gradient as large as the table.
+        rows: Tensor = self.embedding(torch.cat([inputs.flatten(), targets, negatives]))
+        embedded, wanted, others = torch.split(rows, [inputs.numel(), len(targets), len(negatives)])
+        vectors, chosen = self.chosen(batch, embedded.view(*inputs.shape, -1), wanted)
         if self.training:
             self.wins += torch.bincount(chosen, minlength=self.config.interests)
-        weights = batch.weights if isinstance(batch, PrefixBatch) else None
-        return self._cross_entropy(vectors, batch.targets, weights)
-
-    def chosen(self, batch: CutBatch | SequenceBatch) -> tuple[Tensor, Tensor]:
-        """The interest closest to each target of a batch, (n_targets, d), and its number, (n_targets,)."""
-        table = self.embedding.weight
-        embedded, inside = self.embedding(batch.inputs), batch.inputs > 0
-        if isinstance(batch, CutBatch):
-            return choose(self.attention(embedded, inside)[1], table[batch.targets].detach())
-        logits, values = self.attention.encode(embedded, inside)
-        wanted = torch.zeros_like(batch.inputs).flatten().index_put((batch.places,), batch.targets).view_as(batch.inputs)
-        with torch.no_grad():
-            compared = table[wanted]
-        vectors, chosen = choose_in_every_prefix(logits, values, compared)
-        return vectors.flatten(0, 1)[batch.places], chosen.flatten()[batch.places]
-
-    def _cross_entropy(self, vectors: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        table = self.embedding.weight[1:]
         if self.sampler is None and weights is None:
-            return linear_cross_entropy(vectors, self.embedding.weight[1:], targets - 1)
-        positive = (vectors * self.embedding(targets)).sum(1)
-        if self.sampler is None:
-            return sampled_cross_entropy(vectors, positive, self.embedding.weight[1:], targets - 1, weights=weights)
-        drawn, tries = self.sampler.draw_unique(self.config.n_negatives)
-        negatives = drawn.sort().values
-        offsets = None
+            return linear_cross_entropy(vectors, table, targets - 1)
+        positive, offsets = (vectors * wanted).sum(1), None
+        if self.sampler is None or tries is None:
+            return sampled_cross_entropy(vectors, positive, table, targets - 1, weights=weights)
         if self.config.logq:
             offsets = self.sampler.log_expected_count(negatives, tries)
             positive = positive - self.sampler.log_expected_count(targets, tries)
-        return sampled_cross_entropy(
-            vectors, positive, self.embedding(negatives), own_columns(targets, negatives), offsets=offsets, weights=weights
-        )
+        own = own_columns(targets, negatives)
+        return sampled_cross_entropy(vectors, positive, others, own, offsets=offsets, weights=weights)
+
+    def chosen(self, batch: CutBatch | SequenceBatch, embedded: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """The interest closest to each target of a batch.
+
+        Parameters
+        ----------
+        batch
+            With B rows of T inputs.
+        embedded
+            (B, T, d) item vectors of the inputs.
+        wanted
+            (n_targets, d) item vectors of the targets; they get no gradient here.
+
+        Returns
+        -------
+        vectors
+            (n_targets, d) interests.
+        chosen
+            (n_targets,) their numbers, from 0.
+        """
+        inside = batch.inputs > 0
+        if isinstance(batch, CutBatch):
+            return choose(self.attention(embedded, inside)[1], wanted)
+        logits, values = self.attention.encode(embedded, inside)
+        compared = torch.zeros_like(embedded.detach()).flatten(0, 1).index_copy_(0, batch.places, wanted.detach())
+        vectors, chosen = choose_in_every_prefix(logits, values, compared.view_as(embedded))
+        return vectors.flatten(0, 1).index_select(0, batch.places), chosen.flatten()[batch.places]
 
     def interests(self, histories: Histories) -> Tensor:
         """(B, K, d) interests of the newest events of every history; zero where there is none."""

@@ -116,7 +116,8 @@ def choose(interests: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """
     with torch.no_grad():
         chosen = (interests @ wanted[..., None]).squeeze(-1).argmax(1)
-    return interests[torch.arange(len(chosen), device=chosen.device), chosen], chosen
+    place = torch.arange(len(chosen), device=chosen.device) * interests.shape[1] + chosen
+    return interests.flatten(0, 1).index_select(0, place), chosen
 
 
 def choose_in_every_prefix(

@@ -18,7 +18,7 @@ from benchbed.data.histories import Histories
 from benchbed.errors import ModelError
 from benchbed.evaluation.protocol import Protocol
 from benchbed.models.comirec_sa import ComiRecSA, ComiRecSAConfig
-from benchbed.models.cuts import RandomCuts
+from benchbed.models.cuts import PrefixBatch, RandomCuts
 from benchbed.training.fit import Fit, FitSpec
 
 
@@ -117,6 +117,31 @@ def test_an_interest_that_never_wins_learns_nothing_in_its_head(world: TrainingD
     assert torch.equal(touched, model.wins > 0)
     assert int(model.wins.sum()) == batch.n_targets and float(model.win_shares.sum()) == pytest.approx(1)
     assert batching == "every_prefix" or int(touched.sum()) == 1
+
+
+@pytest.mark.fidelity("S7", "S8")
+@pytest.mark.parametrize("logq", [True, False])
+@pytest.mark.parametrize("batching", ["random_cut", "every_prefix"])
+def test_loss_is_the_sampled_softmax_of_the_chosen_interest(world: TrainingData, batching: str, logq: bool) -> None:
+    model = comirec(world, batching=batching, weight="user", logq=logq, n_negatives=20).requires_grad_(False)
+    batch = next(iter(model.batches(torch.Generator().manual_seed(1))))
+    if isinstance(batch, PrefixBatch):
+        batch = replace(batch, weights=None)
+    torch.manual_seed(5)
+    found = model.loss(batch)
+    torch.manual_seed(5)
+    assert model.sampler is not None
+    drawn, tries = model.sampler.draw_unique(20)
+    table = model.embedding.weight
+    logits = model.chosen(batch, table[batch.inputs], table[batch.targets])[0] @ table.T
+    if logq:
+        logits[:, 1:] -= model.sampler.log_expected_count(torch.arange(1, 41), tries)
+    losses = [
+        row[sorted({*drawn.tolist(), target})].logsumexp(0) - row[target]
+        for row, target in zip(logits, batch.targets.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(found, torch.stack(losses).mean())
+    assert len(set(batch.targets.tolist()) & set(drawn.tolist())) > 1  # accidental hits are among them
 
 
 @pytest.mark.parametrize("batching", ["random_cut", "every_prefix"])
