@@ -271,3 +271,34 @@ def test_every_loss_learns_the_ring(loss: str, mode: str, ring: TrainingData) ->
     losses = learn(model, epochs=3)
     third = len(losses) // 3
     assert np.mean(losses[-third:]) < np.mean(losses[:third])
+
+
+GOLDEN = [
+    ("cross-entropy", {}, 4.7143547612),
+    ("cross-entropy", {"logq": 1.0, "sample_alpha": 0.5}, 4.6595664971),
+    ("bpr", {}, 11.5415790535),
+    ("bpr-max", {"bpreg": 0.0, "elu_alpha": None}, 2.5847083338),
+    ("bpr-max", {"bpreg": 1.0, "elu_alpha": None}, 3.9637285291),
+    ("bpr-max", {"bpreg": 1.0, "elu_alpha": 0.5}, 2.8028831817),
+    ("bpr-max", {"bpreg": 1.0, "elu_alpha": 1.0}, 3.2106726982),
+    ("top1", {}, 2.7962344013),
+    ("top1-max", {}, 3.2146437842),
+]
+"""Sums over three rows of the scores below, computed with numpy from the definitions; equal to the authors' code."""
+
+
+@pytest.mark.parametrize(("loss", "options", "expected"), GOLDEN)
+@pytest.mark.fidelity("G8", "G9", "G10")
+def test_losses_of_shared_negatives_are_the_authors(
+    loss: str, options: dict[str, Any], expected: float, ring: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = torch.tensor([[2, -1, 0.5, 0.1, -2], [0.3, 1, -0.7, 1.2, 0.4], [0, 0.2, -1.5, -0.3, 0.6]], dtype=torch.float64)
+    counts = np.zeros(41, dtype=np.int64)
+    counts[1:6] = [10, 4, 2, 50, 5]
+    data = TrainingData("golden", 40, counts, ring.item_ids, ring.train, ring.valid)
+    model = official(data, loss=loss, hidden_size=3, n_negatives=2, **options)
+    monkeypatch.setattr(model._sampler, "draw", lambda n: torch.tensor([4, 5]))
+    with torch.no_grad():
+        model.embedding.weight[1:6] = scores.T  # so that three unit vectors have these scores
+    rows = model._shared(torch.eye(3, dtype=torch.float64), torch.tensor([1, 2, 3]))
+    assert rows.sum().item() == pytest.approx(expected, abs=2e-7)  # the sampler's logarithms are float32
