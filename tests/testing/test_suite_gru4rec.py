@@ -19,7 +19,7 @@ FOR_ALL = {
 }
 
 
-@pytest.mark.fidelity("G4", "G18", "G20", "G24")
+@pytest.mark.fidelity("G4", "G11", "G18", "G20", "G24")
 class TestWindows(ModelSuite):
     model = GRU4Rec
     parameters = {**IN_WINDOWS, "burn_in": 2}
@@ -33,7 +33,7 @@ class TestWindows(ModelSuite):
     refused = frozenset({"bptt", "batch_size"})
 
 
-@pytest.mark.fidelity("G4", "G18", "G20", "G24")
+@pytest.mark.fidelity("G4", "G11", "G18", "G20", "G24")
 class TestRecBole(ModelSuite):
     """Without the place that the port gives to padding in the softmax, where row 0 does learn."""
 
@@ -49,7 +49,7 @@ class TestRecBole(ModelSuite):
     refused = frozenset({"burn_in", "bptt", "batch_size"})
 
 
-@pytest.mark.fidelity("G4", "G6", "G18", "G20", "G24")
+@pytest.mark.fidelity("G4", "G6", "G11", "G18", "G20", "G24")
 class TestOfficial(ModelSuite):
     model = GRU4Rec
     parameters = {"variant": "official", "hidden_size": 7, "n_negatives": 5, "batch_size": 6, "bptt": 2}
@@ -64,7 +64,7 @@ class TestOfficial(ModelSuite):
     refused = frozenset({"window", "burn_in", "batch_targets"})
 
 
-@pytest.mark.fidelity("G4", "G6", "G18", "G20", "G24")
+@pytest.mark.fidelity("G4", "G6", "G11", "G18", "G20", "G24")
 class TestRecPack(ModelSuite):
     model = GRU4Rec
     parameters = {"variant": "recpack", "embedding_size": 6, "hidden_size": 7, "n_negatives": 5, "batch_size": 6, "bptt": 3}

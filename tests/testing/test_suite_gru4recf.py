@@ -20,14 +20,14 @@ FOR_ALL = {
 }
 
 
-@pytest.mark.fidelity("G4", "G18", "G20", "G24")
+@pytest.mark.fidelity("G4", "G11", "G18", "G20", "G24")
 class TestRecBole(ModelSuite):
     model = GRU4RecF
     parameters = SMALL
     variations = {**FOR_ALL, "learning_rate": 0.1}
 
 
-@pytest.mark.fidelity("G4", "G18", "G20", "G24")
+@pytest.mark.fidelity("G4", "G11", "G18", "G20", "G24")
 class TestPaper(ModelSuite):
     model = GRU4RecF
     parameters = {**SMALL, "variant": "paper", "n_negatives": 4}
