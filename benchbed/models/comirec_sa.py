@@ -58,13 +58,14 @@ class ComiRecSAConfig(ModelConfig):
     sampler
         Of the negatives: ``log_uniform`` over ranks of popularity, ``uniform``, or ``full``: all items, no sampling.
     n_negatives
-        Distinct items that all targets of a batch share as negatives, a target's own excepted: 1280, or 0 with ``full``.
+        Distinct items that all targets of a batch share as negatives, a target's own excepted: 1280, or 0 with ``full``. Fewer
+        than there are items.
     logq
         Take the logarithm of its expected count from every logit. On with ``log_uniform``. With ``uniform`` it would take the
         same number from all, with ``full`` there is none; both refuse it.
     batching
         ``random_cut``: random users, each cut at a random place. ``every_prefix``: all prefixes of a window at once, exact
-        while a prefix fits the window.
+        while a prefix fits the window; longer sequences are cut into windows whose first event acts as the beginning.
     batch_size
         Targets of one update: 128, or 1024 with ``every_prefix``, where it is exceeded by up to one window.
     weight
