@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from benchbed.models.gru4rec import GRU4Rec
 from benchbed.models.gru4rec_config import BATCHINGS, ELSEWHERE, PRESETS, GRU4RecConfig
 from benchbed.search.space import SearchSpace
 from benchbed.search.space_file import load_space
+from benchbed.training.recpack import GRU4RecNegSampling
 
 SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("gru4rec*.yaml"))
 
@@ -97,6 +100,17 @@ def test_a_shared_table_must_be_as_wide_as_the_state() -> None:
 def test_names_of_other_libraries_are_refused_with_the_reason(name: str) -> None:
     with pytest.raises(ValidationError, match=rf"{name} (is|stands|would)"):
         config(variant="recpack", **{name: 1})
+
+
+def test_the_page_names_every_variant_space_and_parameter_of_recpack(ring: TrainingData) -> None:
+    page = (Path(__file__).parents[2] / "docs/gru4rec.md").read_text(encoding="utf-8")
+    spaces = [path.stem for path in SPACES if load_space(path).model == "gru4rec"]
+    for name in (*PRESETS, *spaces, *(field.name for field in fields(GRU4RecNegSampling) if field.init)):
+        assert f"`{name}`" in page, name
+    (example,) = re.findall(r"^```python\n(.*?)^```$", page, re.S | re.M)
+    names = {"data": ring, "histories": Histories.of(ring.valid.users, ring.valid.histories)}
+    exec(example, names)
+    assert names["scores"].shape == (60, 41)  # type: ignore[attr-defined]
 
 
 def test_every_way_of_batching_decides_the_same_sizes() -> None:
