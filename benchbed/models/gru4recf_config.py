@@ -43,7 +43,8 @@ class GRU4RecFConfig(ModelConfig):
         ``residual``: the item subnet alone for ``item_epochs``, then frozen for good while the feature subnet learns what it
         leaves. ``interleaving``: each batch first updates the item subnet alone, then the feature subnet on what it leaves.
     item_epochs
-        Epochs of the item subnet, ``residual`` only; the feature subnet has the rest of the run.
+        Epochs of the item subnet, ``residual`` only; the feature subnet has the rest of the run, and never counts in a run that
+        ends before (by patience, or for want of time).
     loss
         ``cross-entropy`` over all items; ``bpr`` or ``top1``, means over the negatives of each target.
     n_negatives
@@ -103,7 +104,7 @@ class GRU4RecFConfig(ModelConfig):
         filled = fill(values, PRESETS, "recbole")
         if isinstance(filled, dict):
             if filled.get("training_mode") == "residual":
-                filled.setdefault("item_epochs", 10)
+                filled.setdefault("item_epochs", 5)
             if filled.get("batching") == "prefixes":
                 filled.setdefault("burn_in", 0)
             if filled.get("loss") in ("bpr", "top1"):

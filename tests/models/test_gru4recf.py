@@ -300,6 +300,16 @@ def test_the_second_subnet_learns_what_the_first_one_leaves(data: TrainingData) 
     torch.testing.assert_close(ours, theirs)
 
 
+def test_a_frozen_subnet_gives_what_it_gives_in_evaluation(data: TrainingData) -> None:
+    model = made(data, variant="paper", training_mode="alternating", layers=2, dropout_embed=0.5, dropout_hidden=0.5)
+    items, both = torch.tensor([[3, 9, 4]]), ("item", "features")
+    calm = model.eval().states(items, both)
+    model.train()
+    assert torch.equal(model.states(items, both, trains="features")[..., :7], calm[..., :7])
+    assert torch.equal(model.states(items, both, trains="item")[..., 7:], calm[..., 7:])
+    assert not torch.equal(model.states(items, both, trains="item")[..., :7], calm[..., :7])
+
+
 def test_the_epoch_survives_a_checkpoint(data: TrainingData) -> None:
     options = {"variant": "paper", "training_mode": "residual", "item_epochs": 1}
     model = made(data, **options)
