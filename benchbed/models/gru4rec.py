@@ -249,9 +249,8 @@ class GRU4Rec(InnerProduct):
         c = self.config
         drawn = self._sampler.draw(c.n_negatives) if c.n_negatives else None
         columns = targets if drawn is None else torch.cat([targets, drawn])
-        scores = vectors @ self._rows(columns).T
-        if c.output_bias:
-            scores = scores + self._biases(columns)
+        rows = self._rows(columns)
+        scores = torch.addmm(self._biases(columns), vectors, rows.T) if c.output_bias else vectors @ rows.T
         scores = final_activation(scores, c.elu_alpha)
         if c.logq:
             weights = None if drawn is None else self._sampler.log_weight(drawn)
