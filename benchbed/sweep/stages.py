@@ -29,6 +29,7 @@ from benchbed.sweep.lease import Lease
 from benchbed.sweep.planning import Material, final_plan, search_plans, sweep_facts
 from benchbed.sweep.preflight import Checked, preflight
 from benchbed.sweep.progress import is_done
+from benchbed.sweep.rehearsal import rehearse
 from benchbed.workspace import Workspace, replacing
 
 if TYPE_CHECKING:
@@ -258,6 +259,7 @@ def _drive(
     with contextlib.ExitStack() as connection:
         # What is done needs no Ray; and what no machine can give is refused before anything is recorded.
         if not is_done(material, folder, _chosen(material, plans)):
+            rehearse(material, material.checked.chosen)
             connection.enter_context(cluster(address))
             plans = search_plans(material, *_shapes(material.benchmark))
             check_shared(folder)

@@ -41,9 +41,13 @@ class FakeModel:
     name = "fake"
     Config = FakeConfig
     trained_by = "gradient"
+    ceiling = False
     user_mode = "inductive"
     reference = "None: it does not learn."
     needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, config: FakeConfig, data: Any) -> None:
+        """Every dataset will do."""
 
     @classmethod
     def variant(cls, config: FakeConfig) -> str:

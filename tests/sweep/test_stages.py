@@ -55,3 +55,14 @@ def test_a_catalogue_that_a_model_cannot_hold_is_refused_before_the_start(place,
     path.write_text(path.read_text().replace("[fake, other, counting]", "[fake, ease]"))
     assert "up to 4 items" in str(refused(place, ModelError))
     assert not place.sweep("crash").exists()
+
+
+def test_what_a_row_lacks_in_the_data_is_refused_before_anything_is_recorded(place):
+    path, spaces = Path("reports/crash/benchmark.yaml"), Path("search_spaces")
+    path.write_text(path.read_text().replace("[fake, other, counting]", "[fake, greedy, more_greedy]"))
+    for name, number in (("greedy", 5000), ("more_greedy", 6000)):
+        space = f"model: comirec_sa\nmax_epochs: 1\ndefaults: {{n_negatives: {number}}}\n"
+        (spaces / f"{name}.yaml").write_text(space)
+    told = str(refused(place, ModelError))
+    assert "greedy: " in told and "more_greedy: " in told and "5000" in told and "6000" in told
+    assert not place.mlflow_database.exists()
