@@ -16,6 +16,7 @@ from benchbed.models.gru4rec_batches import StepGroup, UserChunk, UserChunks, by
 from benchbed.models.gru4rec_config import GRU4RecConfig
 from benchbed.models.losses import LOG_FLOOR, final_activation, linear_cross_entropy, logq_correction, ranking_loss
 from benchbed.models.negatives import PopularitySampler, uniform_except
+from benchbed.models.newest_state import newest_states
 from benchbed.models.optimizers import RowAdagrad
 from benchbed.models.session_parallel import SessionParallelBatches
 from benchbed.models.windows import SequenceBatch, SequenceBatches
@@ -302,11 +303,21 @@ class GRU4Rec(InnerProduct):
         c, known = self.config, histories.known()
         if c.batching in ("windows", "prefixes"):
             inputs, lengths = known.last(c.window + c.burn_in)
-            states = self.states(inputs)[torch.arange(len(inputs), device=inputs.device), (lengths - 1).clamp(min=0)]
+            states = self._newest(inputs, lengths)
         else:
             states, lengths = self._after_all(known), known.lengths
         vectors: Tensor = (self.project(states) if c.projection else states) * (lengths > 0)[:, None]
         return F.pad(vectors, (0, 1), value=1.0) if c.output_bias else vectors
+
+    def _newest(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """(B, hidden) states after the newest of (B, T) items; what stands for an empty row has no meaning."""
+        if self.training or not isinstance(self.gru, nn.GRU):
+            return self.states(inputs)[torch.arange(len(inputs), device=inputs.device), (lengths - 1).clamp(min=0)]
+        vectors, index = self.embedding.weight, inputs
+        if inputs.numel() <= self.n_items:  # fewer items stand in these histories than there are
+            items, index = torch.unique(inputs, return_inverse=True)
+            vectors = vectors[items]
+        return newest_states(self.gru, vectors, index, lengths)
 
     def _after_all(self, histories: Histories) -> Tensor:
         """(B, hidden) states after whole histories, some columns at a time; those that have ended fall away."""
