@@ -4,8 +4,8 @@ usage: recbole_weights.py GRU4Rec|GRU4RecF OUT.npz
 
 OUT holds the weights (`weight:NAME`), the batch (`sequences` right-padded with 0, `lengths`, `targets`), what came out
 without dropout in float64 (`scores`: a row a sequence, a column an id, 0 is padding; `loss`: cross-entropy; `bpr`: with
-`negatives`), the gradient of the cross-entropy (`gradient:NAME`), and for GRU4RecF the categories of every item
-(`features`, padded with 0).
+`negatives`), the gradient of both losses (`gradient:cross-entropy:NAME`, `gradient:bpr:NAME`), for GRU4RecF the categories of
+every item (`features`, padded with 0), and which `versions` made it.
 """
 
 import os
@@ -17,10 +17,12 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 sys.argv = sys.argv[:1]  # RecBole reads the command line by itself
 
 import numpy as np  # noqa: E402
+import recbole  # noqa: E402
 import torch  # noqa: E402
 from recbole.config import Config  # noqa: E402
 from recbole.data import create_dataset, data_preparation  # noqa: E402
 from recbole.data.interaction import Interaction  # noqa: E402
+from recbole.model.loss import BPRLoss  # noqa: E402
 from recbole.utils import get_model, init_seed  # noqa: E402
 
 settings = {
@@ -57,18 +59,22 @@ kept = {
     "negatives": negatives.numpy(),
     "scores": model.full_sort_predict(asked).view(len(targets), -1).detach().numpy(),
 }
-loss = model.calculate_loss(asked)
-loss.backward()
-kept |= {"loss": loss.item()}
-for key, parameter in model.named_parameters():
-    kept[f"weight:{key}"] = parameter.detach().numpy()
-    if parameter.grad is not None:
-        kept[f"gradient:{key}"] = parameter.grad.numpy()
-from recbole.model.loss import BPRLoss  # noqa: E402
+kept |= {f"weight:{key}": parameter.detach().numpy() for key, parameter in model.named_parameters()}
 
+
+def keep(form: str) -> None:
+    model.zero_grad()
+    loss = model.calculate_loss(asked)
+    loss.backward()
+    kept["loss" if form == "cross-entropy" else form] = loss.item()
+    kept.update({f"gradient:{form}:{key}": parameter.grad.numpy().copy() for key, parameter in model.named_parameters()})
+
+
+keep("cross-entropy")
 model.loss_type, model.loss_fct = "BPR", BPRLoss()
-kept["bpr"] = model.calculate_loss(asked).item()
+keep("bpr")
+kept["versions"] = f"RecBole {recbole.__version__}, torch {torch.__version__}"
 if name == "GRU4RecF":
     kept["features"] = dataset.get_item_feature()["class"].numpy()
 np.savez_compressed(out, **kept)
-print(f"{name}: {dataset.item_num - 1} items, {len(targets)} sequences, loss {loss.item():.6f}")
+print(f"{name}: {dataset.item_num - 1} items, {len(targets)} sequences, loss {kept['loss']:.6f}")
