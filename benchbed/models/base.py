@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,7 +15,15 @@ from benchbed.errors import ModelError
 
 
 class ModelConfig(Schema):
-    """Hyper-parameters of a model; the defaults are the authors'."""
+    """Hyper-parameters of a model; the defaults are the authors'.
+
+    Attributes
+    ----------
+    elsewhere
+        Names that other libraries use and this model does not have, each with the rest of a sentence that says why.
+    """
+
+    elsewhere: ClassVar[Mapping[str, str]] = {}
 
 
 class Recommender(nn.Module):

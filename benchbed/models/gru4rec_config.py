@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -165,6 +165,8 @@ class GRU4RecConfig(ModelConfig):
     ('session_parallel', 0.5)
     """
 
+    elsewhere: ClassVar[Mapping[str, str]] = ELSEWHERE
+
     variant: Literal["windows", "recbole", "official", "recpack"] = "windows"
     loss: Literal["cross-entropy", "bpr", "bpr-max", "top1", "top1-max"] = "cross-entropy"
     n_negatives: int = Field(0, ge=0)
@@ -254,6 +256,9 @@ def _problems(config: GRU4RecConfig) -> Iterator[str]:
     c = config
     if c.all_items and c.loss != "cross-entropy":
         yield f"loss {c.loss} needs negatives: give n_negatives, or shared_negatives"
+    if c.shared_negatives and not c.n_negatives and max(c.batch_size, c.batch_targets) < 2:
+        size = "batch_size" if c.batch_size else "batch_targets"
+        yield f"{size} must be at least 2 without n_negatives: a batch of one target has no other target as a negative"
     dead = [
         ("sample_alpha", 0.0, not (c.shared_negatives and c.n_negatives), "no shared negatives are drawn"),
         ("bpreg", 0.0, c.loss != "bpr-max", "only loss bpr-max has the regulariser"),

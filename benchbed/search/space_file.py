@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -12,6 +12,9 @@ from benchbed.errors import ConfigError, Problem, UnknownNameError, nearest
 from benchbed.models.registry import MODELS, model_class
 from benchbed.search.space import Joint, Range, SearchSpace, label_of
 from benchbed.workspace import folders_of
+
+if TYPE_CHECKING:
+    from benchbed.models.base import ModelConfig
 
 
 def known_spaces(beside: Path | None = None) -> dict[str, Path]:
@@ -72,8 +75,7 @@ def _more(document: Document, space: SearchSpace | None) -> list[Problem]:
     model = document.values.get("model")
     if not isinstance(model, str) or model not in MODELS:
         return []
-    fields = list(model_class(model).Config.model_fields)
-    problems = _unknown_fields(document, fields)
+    problems = _unknown_fields(document, model_class(model).Config)
     if space is None or problems:
         return problems
     problems += _wrong_conditions(document, space)
@@ -86,8 +88,8 @@ def _more(document: Document, space: SearchSpace | None) -> list[Problem]:
     return _refused_values(document, space) or _outside_defaults(document, space)
 
 
-def _unknown_fields(document: Document, fields: list[str]) -> list[Problem]:
-    problems = []
+def _unknown_fields(document: Document, config: type[ModelConfig]) -> list[Problem]:
+    problems, fields = [], list(config.model_fields)
     listed = ", ".join(fields) or "none"
     paths: list[tuple[str | int, ...]] = []
     for block in ("defaults", "parameters"):
@@ -105,7 +107,9 @@ def _unknown_fields(document: Document, fields: list[str]) -> list[Problem]:
                 if taken:
                     problems.append(problem_at(document, path, f"'{field}' is decided by two dimensions"))
     for each in paths:
-        if each[-1] not in fields:
+        if each[-1] in config.elsewhere:
+            problems.append(problem_at(document, each, f"{each[-1]} {config.elsewhere[str(each[-1])]}"))
+        elif each[-1] not in fields:
             message = f"the model has no hyper-parameter '{each[-1]}' (it has: {listed})"
             problems.append(problem_at(document, each, message, fields))
     return problems

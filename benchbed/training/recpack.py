@@ -182,7 +182,7 @@ class _RecPackGRU4Rec:
         ModelError
             The file holds a model of other parameters.
         """
-        stored = torch.load(filename, weights_only=True)
+        stored = torch.load(filename, map_location="cpu", weights_only=True)  # it may have been trained on a GPU
         if stored["parameters"] != self.parameters:
             raise ModelError(f"{filename} holds a model of other parameters: {stored['parameters']}.")
         self.model = GRU4Rec(GRU4RecConfig.model_validate(self.parameters), data).eval()

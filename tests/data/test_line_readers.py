@@ -130,6 +130,19 @@ def test_bad_entries_are_named_with_their_line(prepared):
     assert features(made) == {"1": ["1"], "2": None} and made.manifest["side_tables"]["items"]["repeated ids"] == 1
 
 
+def test_half_a_character_is_a_flaw_of_its_entry(prepared):
+    text = r'{"1": ["\ud800"], "\udfff": ["x"], "2": ["\ud83d\ude00"]}'
+    made = prepared({"a": "u 1 2\n", "f.json": text}, LOG, ITEMS)
+    assert [(line, reason) for _, line, _, reason, _ in rejects_of(made)] == [(1, "bytes that are not of the encoding")] * 2
+    assert features(made) == {"1": None, "2": ["\U0001f600"]}
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000 + "]" * 100_000, "[" + "9" * 5000 + "]"], ids=["depth", "digits"])
+def test_a_value_beyond_all_measure_is_refused_with_its_key(prepared, value):
+    with pytest.raises(DataError, match=r"f\.json:2: the value of 'k' cannot be read"):
+        prepared({"a": "u 1\n", "f.json": '{"1": [1],\n"k": ' + value + "}"}, LOG, ITEMS)
+
+
 @pytest.mark.parametrize("text", ["[1]", '{"1": [1]', '{"1" [1]}', '{"1": [1]} x', '{"1": [1] "2": [1]}', "{1: [1]}", ""])
 def test_what_is_no_object_is_refused_with_its_line(prepared, text):
     with pytest.raises(DataError, match=r"no JSON object of lists|is empty"):

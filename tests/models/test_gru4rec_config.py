@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from benchbed.data.dataset import Ragged, TrainingData
 from benchbed.data.histories import Histories
+from benchbed.errors import ConfigError
 from benchbed.models.gru4rec import GRU4Rec
 from benchbed.models.gru4rec_config import BATCHINGS, ELSEWHERE, PRESETS, GRU4RecConfig
 from benchbed.search.space import SearchSpace
@@ -80,6 +81,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"variant": "official", "bptt": 0}, "bptt must be at least 1"),
     ({"variant": "official", "cell": "reset_after"}, "which only the cell reset_before can do"),
     ({"embedding_mode": "one-hot", "embedding_size": 0, "dropout_embed": 0, "projection": False}, "which only the cell"),
+    ({"variant": "official", "n_negatives": 0, "batch_size": 1}, "batch_size must be at least 2 without n_negatives"),
+    ({"shared_negatives": True, "batch_targets": 1}, "batch_targets must be at least 2 without n_negatives"),
 ]
 
 
@@ -100,6 +103,18 @@ def test_a_shared_table_must_be_as_wide_as_the_state() -> None:
 def test_names_of_other_libraries_are_refused_with_the_reason(name: str) -> None:
     with pytest.raises(ValidationError, match=rf"{name} (is|stands|would)"):
         config(variant="recpack", **{name: 1})
+
+
+def test_a_search_space_with_such_a_name_is_told_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    for name, why in ELSEWHERE.items():
+        for block in (
+            f"defaults: {{variant: recpack, {name}: 1}}",
+            f"parameters:\n  {name}: {{choices: [1, 2], source: none}}",
+        ):
+            path.write_text(f"model: gru4rec\nmax_epochs: 3\n{block}\n", encoding="utf-8")
+            with pytest.raises(ConfigError, match=re.escape(f"{name} {why}")):
+                load_space(path)
 
 
 def test_the_page_names_every_variant_space_and_parameter_of_recpack(ring: TrainingData) -> None:

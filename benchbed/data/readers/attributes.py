@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from benchbed.data.card import Table
 
 GAP = pattern(r"[ \t\r\n]*")
+HALF = pattern("[\ud800-\udfff]")
 BETWEEN = "\x1f"
 """Stands between the values of a list when they are handed on as one text; see :data:`benchbed.data.readers.FORMS`."""
 SLOTS = 2**31
@@ -60,7 +61,7 @@ def read(connection: DuckDBPyConnection, file: RawFile, table: Table) -> Iterato
 def _entries(text: str, file: RawFile) -> Iterator[tuple[int, str | None, str | None, str, str]]:
     """(line, text and flaw of what cannot be read, key, values) of every entry; C code parses the values."""
     value = JSONDecoder()
-    at, line, counted = _after_gap(text, 0), 1, 0
+    at, line, counted, key = _after_gap(text, 0), 1, 0, ""
     try:
         at = _expect("{", text, at)
         while text[at : at + 1] != "}":
@@ -71,7 +72,8 @@ def _entries(text: str, file: RawFile) -> Iterator[tuple[int, str | None, str | 
             at = _expect(":", text, _after_gap(text, at))
             found, at = value.raw_decode(text, at)
             flaw, joined = _joined(key, found)
-            yield line, text[start:at] if flaw or not key.strip() else None, flaw, key, joined
+            shown = key.encode("utf-8", "replace").decode()  # an escape can be half of a character, which no table holds
+            yield line, text[start:at] if flaw or not key.strip() else None, flaw, shown, joined
             at = _after_gap(text, at)
             if text[at : at + 1] != "}":
                 at = _expect(",", text, at)
@@ -83,6 +85,8 @@ def _entries(text: str, file: RawFile) -> Iterator[tuple[int, str | None, str | 
             f"{file.shown}:{error.lineno}: no JSON object of lists: {error.msg}.",
             advice='The reader attributes expects {"item": ["attribute", ...], ...}.',
         ) from None
+    except (RecursionError, ValueError) as error:  # lists within lists without end, a number of thousands of digits
+        raise DataError(f"{file.shown}:{line}: the value of '{key[:60]}' cannot be read: {error}.") from None
 
 
 def _after_gap(text: str, at: int) -> int:
@@ -106,6 +110,6 @@ def _joined(key: str, found: Any) -> tuple[str | None, str]:
     texts = [str(value) for value in found]
     if any(BETWEEN in value for value in texts):
         return "an attribute holds the control character U+001F", ""
-    if any(UNDECODABLE in value for value in (key, *texts)):
+    if any(UNDECODABLE in value or HALF.search(value) for value in (key, *texts)):
         return "bytes that are not of the encoding", ""
     return None, BETWEEN.join(dict.fromkeys(texts))
