@@ -173,6 +173,17 @@ def test_saved_weights_load_and_score_the_same(ring: TrainingData, tmp_path: Pat
     assert np.array_equal(scores(made, ring), scores(again, ring))  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="other parameters"):
         GRU4RecNegSampling(**SMALL).load(made.filename, ring)
+    # Weights that were trained on a GPU are read where there is none.
+    places: list[Any] = []
+
+    def watched(*_: Any, map_location: Any = None, **__: Any) -> dict[str, Any]:
+        places.append(map_location)
+        return {"parameters": {}}
+
+    monkeypatch.setattr(torch, "load", watched)
+    with pytest.raises(ModelError, match="other parameters"):
+        GRU4RecNegSampling(**SMALL).load(made.filename, ring)
+    assert places == ["cpu"]
 
 
 def test_seeds(ring: TrainingData) -> None:
