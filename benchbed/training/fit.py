@@ -239,7 +239,7 @@ class Fit:
             return 0.0
         self.model.train()
         spent = sum(epoch.seconds for epoch in self.history)
-        total, targets = torch.zeros((), device=self.device, dtype=torch.float64), 0
+        total, targets, learnt = torch.zeros((), device=self.device, dtype=torch.float64), 0, False
         for batch in self.model.batches(self._generator):
             for optimizer in self._optimizers:
                 optimizer.zero_grad(set_to_none=True)
@@ -250,8 +250,14 @@ class Fit:
                 optimizer.step()
             total += loss.detach() * batch.n_targets
             targets += batch.n_targets
+            learnt = True
             if self.spec.seconds is not None and spent + time.perf_counter() - started > self.spec.seconds:
                 break  # an epoch that outlasts the cap is cut: what was learnt so far is validated
+        if not learnt:
+            raise ModelError(
+                f"{self.spec.model} finds nothing to learn from: an epoch has no batch, for want of long training sequences.",
+                advice="Weights that nothing has trained would rank at random. Take a larger log, or another batching.",
+            )
         return float(total) / max(1, targets)
 
     def _fit_once(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchbed.data.dataset import TrainingData
+from benchbed.data.dataset import Ragged, Sequences, TrainingData
 from benchbed.errors import ModelError
 from benchbed.evaluation.protocol import Protocol
 from benchbed.models.gru4rec import GRU4Rec
@@ -155,6 +155,20 @@ def test_the_cap_of_seconds_ends_a_run_and_even_an_epoch(make_ring: Callable[...
     assert fit.finished == "seconds"
     assert len(fit.history) == 1 and fit.history[0].train_seconds < 1
     assert math.isfinite(fit.history[0].value)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "longest"),
+    [("gru4rec", {}, 1), ("comirec_sa", {"variant": "article"}, 4), ("gru4rec", {"variant": "official", "n_negatives": 0}, 2)],
+)
+def test_a_model_that_nothing_trains_is_an_error_and_no_row(
+    model: str, parameters: dict[str, object], longest: int, ring: TrainingData, tmp_path: Path
+) -> None:
+    # In-batch negatives alone need two sessions side by side: the third case has one.
+    rows = [[1, 2, 3, 4][:longest], *([[5], [6]] if longest == 2 else [[5, 6, 7, 8][:longest]])]
+    data = replace(ring, train=Sequences(np.arange(len(rows)), Ragged.of(rows)))
+    with pytest.raises(ModelError, match=f"{model} finds nothing to learn from"):
+        Fit(spec(model=model, parameters=parameters), data, folder=tmp_path).step()
 
 
 def test_divergence_is_reported_as_nan(ring: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
