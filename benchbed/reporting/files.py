@@ -215,9 +215,8 @@ def _published(board: Leaderboard) -> list[str]:
         _line([":---"] * 2 + ["---:"] * 3 + [":---"] * 2),
     ]
     for each in board.published:
-        difference = f"{each.difference:+.4f} ± {each.standard_error:.4f}"
-        cells = [each.model, each.column, f"{each.ours:.4f}", f"{each.published:.4f}", difference, each.verdict, each.source]
-        lines.append(_line([_cell(cell) for cell in cells]))
+        values = [f"{each.ours:.4f}", f"{each.published:.4f}", each.difference_text]
+        lines.append(_line([_cell(cell) for cell in (each.model, each.column, *values, each.verdict, each.source)]))
     return [
         *lines,
         "",

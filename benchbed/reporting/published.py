@@ -28,7 +28,8 @@ class PublishedLine:
         Ours less published. The error counts test users and training seeds; the published value is taken as exact, because its
         own noise is seldom told.
     verdict
-        ``above``, ``below``, or ``not distinguishable`` at 5 %, Holm over all published values of the benchmark.
+        ``above``, ``below``, or ``not distinguishable`` at 5 %, Holm over all published values of the benchmark; ``not tested:
+        one seed`` where training is random and its noise unknown.
     source
         Where the value stands.
     """
@@ -42,6 +43,11 @@ class PublishedLine:
     p_holm: float
     verdict: str
     source: str
+
+    @property
+    def difference_text(self) -> str:
+        """The difference, with its standard error where that is known."""
+        return f"{self.difference:+.4f}" + (f" ± {self.standard_error:.4f}" if math.isfinite(self.standard_error) else "")
 
 
 def published_lines(record: SweepRecord, read_cases: ReadCases) -> list[PublishedLine]:
@@ -66,7 +72,7 @@ def published_lines(record: SweepRecord, read_cases: ReadCases) -> list[Publishe
 
 
 def _judged(line: PublishedLine, p: float) -> PublishedLine:
-    told = "not distinguishable"
+    told = "not distinguishable" if math.isfinite(line.standard_error) else "not tested: one seed"
     if p < 0.05 and math.isfinite(line.standard_error):
         told = "above" if line.difference > 0 else "below"
     return replace(line, p_holm=p, verdict=told)

@@ -45,6 +45,14 @@ def test_the_files_show_it_and_stay_as_they_are_without(mean):
     assert [line["column"] for line in json.loads(to_json(board))["published"]] == ["ndcg@20", "hit_rate@10"]
 
 
+def test_a_single_training_seed_is_told_and_not_tested(mean):
+    entry = {"row": "gru4rec", "values": {"ndcg@20": 3 * mean}, "source": "s"}
+    board = in_memory(five_models(), users=2200, seeds=(1,), published=[entry])
+    assert [line.verdict for line in board.published] == ["not tested: one seed"]
+    for text in (to_markdown(board), render_page(board)):
+        assert "not tested: one seed" in text and "± nan" not in text and "± –" not in text
+
+
 def test_published_values_must_be_comparable_and_are_no_part_of_the_question():
     given = {"name": "b", "dataset": "bazaar", "split": {"kind": "leave_one_out"}, "evaluation": {"seen_items": "exclude"}}
     given |= {"models": ["gru4rec"]}
