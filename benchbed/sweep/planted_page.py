@@ -10,6 +10,7 @@ from typing import Any
 
 import benchbed
 from benchbed.config import fingerprint
+from benchbed.models.registry import BASELINES
 from benchbed.sweep.benchmark import Benchmark
 from benchbed.sweep.planted_claims import (
     MOST_ERRORS,
@@ -140,6 +141,7 @@ def _page(
         [[f.claim.name, *(_number(value) for value in f.estimate.each), ", ".join(map(str, f.estimate.users))] for f in found],
     )
     yield from _ceiling(claims, shops, against)
+    yield from _simple(claims, shops)
     yield from _by_interests(claims, shops)
     yield from _budget(shops)
     yield "## Protocol"
@@ -186,6 +188,30 @@ def _ceiling(claims: Claims, shops: Sequence[Shop], against: Sequence[UnderCeili
     )
 
 
+def _simple(claims: Claims, shops: Sequence[Shop]) -> Iterator[str]:
+    """How the rows stand to the best of the baselines; no claim is about it, and no reader should miss it."""
+    names = list(shops[0].values[claims.metric])
+    simple = [name for name in names if name in BASELINES]
+    if not simple:
+        return
+    means = {name: estimate(shops, claims.metric, {name: 1.0}, None, claims.level).mean for name in simple}
+    best = max(simple, key=lambda name: means[name])
+    gains = {
+        name: estimate(shops, claims.metric, {name: 1.0, best: -1.0}, None, claims.level)
+        for name in names
+        if name not in (*simple, claims.ceiling)
+    }
+    above = [name for name, gain in gains.items() if gain.low > 0]
+    yield "## The simple methods"
+    yield ""
+    yield (
+        f"The best of the baselines, tuned with the same number of trials, is {best} with a {claims.metric} of "
+        f"{means[best]:.4f}. Above it with its whole interval: {', '.join(above) or 'none of the rows'}. What a claim says holds between its rows."
+    )
+    yield ""
+    yield from _table(["row", f"row - {best}"], [[name, _interval(gain)] for name, gain in gains.items()])
+
+
 def _by_interests(claims: Claims, shops: Sequence[Shop]) -> Iterator[str]:
     """No claim is about this table; it is there to be looked at."""
     groups: list[tuple[int, ...] | None] = [None, *((n,) for n in sorted({int(n) for shop in shops for n in shop.interests}))]
@@ -220,7 +246,7 @@ def _budget(shops: Sequence[Shop]) -> Iterator[str]:
             [
                 row,
                 str(shop.seed),
-                ", ".join(f"{key} {value}" for key, value in about["tuned"].items()) or "nothing",
+                ", ".join(f"{key} {_short(value)}" for key, value in about["tuned"].items()) or "nothing",
                 ", ".join(str(about["trials"][state]) for state in ("COMPLETE", "PRUNED", "FAIL")),
                 f"{about['search_seconds']:.0f} s",
                 f"{about['final_seconds']:.0f} s",
@@ -232,6 +258,10 @@ def _budget(shops: Sequence[Shop]) -> Iterator[str]:
             if (about := _plain(shop.rows[row]))
         ],
     )
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _plain(about: Any) -> dict[str, Any]:

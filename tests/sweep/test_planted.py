@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,12 @@ def test_the_page_says_what_came_out(tmp_path: Path) -> None:
         "**Holds.**" in page and "| a - b | all users |" in page and (tmp_path / "planted.svg").read_text().startswith("<svg")
     )
     assert data["claims"][0]["each"] == pytest.approx([0.2, 0.25]) and data["ceiling"][0]["holds"] is True
+    assert "simple methods" not in page
+    named = [
+        replace(one, values={"ndcg@20": {**one.values["ndcg@20"], "ease": one.values["ndcg@20"]["a"][:1]}}) for one in SHOPS
+    ]
+    write_planted(tmp_path, benchmark, claims(), named)
+    assert "is ease with a ndcg@20 of 0.4000. Above it with its whole interval: none" in (tmp_path / "planted.md").read_text()
     write_planted(tmp_path, benchmark, claims(), SHOPS[:1])
     assert "[unknown, unknown]" in (tmp_path / "planted.md").read_text()
 
