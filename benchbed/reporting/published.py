@@ -54,7 +54,8 @@ def published_lines(record: SweepRecord, read_cases: ReadCases) -> list[Publishe
     """Compare rows with the ``published`` block of the benchmark; rows without test results are left out."""
     lines: list[PublishedLine] = []
     for entry in record.benchmark.get("published") or ():
-        for column, value in entry["values"].items():
+        for column in (each for each in record.columns if each in entry["values"]):
+            value = entry["values"][column]
             row = test_row(record, entry["row"], read_cases, column)
             if row is None:
                 continue
