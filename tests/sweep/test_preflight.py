@@ -25,6 +25,15 @@ def test_a_search_space_of_another_model_is_refused(tmp_path: Path, monkeypatch:
         preflight(demo, workspace)
 
 
+def test_the_ceiling_is_that_of_unseen_items(tmp_path: Path) -> None:
+    demo, workspace = load_benchmark("demo"), Workspace.open(tmp_path)
+    with_oracle = demo.model_copy(update={"models": ("oracle",)})
+    assert "oracle" in preflight(with_oracle, workspace).chosen
+    kept = demo.evaluation.model_copy(update={"seen_items": "keep"})
+    with pytest.raises(ConfigError, match="oracle is the ceiling of `seen_items: exclude` alone"):
+        preflight(with_oracle.model_copy(update={"evaluation": kept}), workspace)
+
+
 def test_diversity_needs_a_categorical_feature_of_the_dataset(tmp_path: Path) -> None:
     demo, workspace = load_benchmark("demo"), Workspace.open(tmp_path)
     for feature in ("category", "tags"):
