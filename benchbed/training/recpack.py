@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import secrets
 import tempfile
 from dataclasses import dataclass, field, replace
@@ -98,9 +99,17 @@ class _RecPackGRU4Rec:
     def __post_init__(self) -> None:
         if self.stopping_criterion not in CRITERIA:
             raise UnknownNameError("stopping criterion", self.stopping_criterion, CRITERIA)
-        for name in ("max_epochs", "max_iter_no_change", "predict_topK", "validation_sample_size"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ModelError(f"{name} must be at least 1 (it is {value}).")
+        if self.optimization_algorithm not in (known := ("adagrad", "sgd")):
+            raise UnknownNameError("optimization_algorithm", self.optimization_algorithm, known)
+        least = {"max_epochs": 1, "max_iter_no_change": 1, "predict_topK": 1, "validation_sample_size": 1, "seed": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is None and name not in ("max_epochs", "max_iter_no_change"):
+                continue
+            if not isinstance(value, numbers.Integral) or value < low:
+                raise ModelError(f"{name} must be a whole number, at least {low} (it is {value!r}).")
+        if not isinstance(self.min_improvement, numbers.Real) or not math.isfinite(self.min_improvement):
+            raise ModelError(f"min_improvement must be a finite number (it is {self.min_improvement!r}).")
         try:
             GRU4RecConfig.model_validate(self.parameters)
         except ValidationError as error:
@@ -180,13 +189,17 @@ class _RecPackGRU4Rec:
         Raises
         ------
         ModelError
-            The file holds a model of other parameters.
+            The file holds a model of other parameters, or of other data.
         """
         stored = torch.load(filename, map_location="cpu", weights_only=True)  # it may have been trained on a GPU
         if stored["parameters"] != self.parameters:
             raise ModelError(f"{filename} holds a model of other parameters: {stored['parameters']}.")
-        self.model = GRU4Rec(GRU4RecConfig.model_validate(self.parameters), data).eval()
-        self.model.load_state_dict(stored["weights"])
+        model = GRU4Rec(GRU4RecConfig.model_validate(self.parameters), data).eval()
+        here, there = model.state_dict(), stored["weights"]
+        if any(name not in there or there[name].shape != weight.shape for name, weight in here.items()):
+            raise ModelError(f"{filename} holds a model of other data: its tables do not fit {data.n_items} items.")
+        model.load_state_dict(there)
+        self.model = model
         return self
 
     @torch.inference_mode()

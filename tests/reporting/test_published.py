@@ -50,7 +50,7 @@ def test_a_single_training_seed_is_told_and_not_tested(mean):
     board = in_memory(five_models(), users=2200, seeds=(1,), published=[entry])
     assert [line.verdict for line in board.published] == ["not tested: one seed"]
     for text in (to_markdown(board), render_page(board)):
-        assert "not tested: one seed" in text and "± nan" not in text and "± –" not in text
+        assert "not tested: one seed" in text and "± nan" not in text and "± \u2013" not in text
 
 
 def test_published_values_must_be_comparable_and_are_no_part_of_the_question():

@@ -15,6 +15,7 @@ import torch
 from benchbed.data.dataset import TrainingData
 from benchbed.data.histories import Histories
 from benchbed.errors import ModelError, UnknownNameError
+from benchbed.testing import made_up_data
 from benchbed.training.fit import Fit
 from benchbed.training.recpack import GRU4RecCrossEntropy, GRU4RecNegSampling
 
@@ -196,14 +197,35 @@ def test_seeds(ring: TrainingData) -> None:
     assert drawn[0] != drawn[1]
 
 
+def test_weights_of_another_catalogue_are_refused(ring: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = sampling(ring, save_best_to_file=True)
+    again = GRU4RecNegSampling(**{"num_negatives": 5} | SMALL)
+    with pytest.raises(ModelError, match="a model of other data"):
+        again.load(made.filename, made_up_data(items=ring.n_items + 3))
+    assert again.model is None
+
+
 def test_mistakes_are_told_in_words(ring: TrainingData) -> None:
     with pytest.raises(UnknownNameError, match="stopping criterion"):
         GRU4RecNegSampling(stopping_criterion="recal")
     with pytest.raises(UnknownNameError, match="loss_fn"):
         GRU4RecNegSampling(loss_fn="cross-entropy")
-    with pytest.raises(ModelError, match="optimizer"):
-        GRU4RecNegSampling(optimization_algorithm="adm")
-    with pytest.raises(ModelError, match="max_epochs must be at least 1"):
-        GRU4RecCrossEntropy(max_epochs=0)
+    for other in ("adm", "adam", "Adagrad"):  # RecPack has no Adam
+        with pytest.raises(UnknownNameError, match="optimization_algorithm"):
+            GRU4RecNegSampling(optimization_algorithm=other)
+    wrong = {
+        "max_epochs": [0, 1.5, "3", None],
+        "predict_topK": [0, 2.5],
+        "validation_sample_size": [0.5],
+        "seed": [-1, "x", 1.5],
+    }
+    for name, values in wrong.items():
+        for value in values:
+            with pytest.raises(ModelError, match=f"{name} must be a whole number"):
+                GRU4RecCrossEntropy(**{name: value})
+    for value in (math.nan, math.inf, "0.1"):
+        with pytest.raises(ModelError, match="min_improvement must be a finite number"):
+            GRU4RecCrossEntropy(min_improvement=value)
     with pytest.raises(ModelError, match="has not been fitted"):
         GRU4RecCrossEntropy().predict(Histories.of(ring.valid.users, ring.valid.histories))
