@@ -206,7 +206,8 @@ def _simple(claims: Claims, shops: Sequence[Shop]) -> Iterator[str]:
     yield ""
     yield (
         f"The best of the baselines, tuned with the same number of trials, is {best} with a {claims.metric} of "
-        f"{means[best]:.4f}. Above it with its whole interval: {', '.join(above) or 'none of the rows'}. What a claim says holds between its rows."
+        f"{means[best]:.4f}. Above it with its whole interval: {', '.join(above) or 'none of the rows'}. What a "
+        "claim says holds between its rows."
     )
     yield ""
     yield from _table(["row", f"row - {best}"], [[name, _interval(gain)] for name, gain in gains.items()])
