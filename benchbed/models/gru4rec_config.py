@@ -256,9 +256,8 @@ def _problems(config: GRU4RecConfig) -> Iterator[str]:
     c = config
     if c.all_items and c.loss != "cross-entropy":
         yield f"loss {c.loss} needs negatives: give n_negatives, or shared_negatives"
-    if c.shared_negatives and not c.n_negatives and max(c.batch_size, c.batch_targets) < 2:
-        size = "batch_size" if c.batch_size else "batch_targets"
-        yield f"{size} must be at least 2 without n_negatives: a batch of one target has no other target as a negative"
+    if c.batching == "session_parallel" and c.shared_negatives and not c.n_negatives and c.batch_size == 1:
+        yield "batch_size must be at least 2 without n_negatives: the negatives are the targets of the other sessions"
     dead = [
         ("sample_alpha", 0.0, not (c.shared_negatives and c.n_negatives), "no shared negatives are drawn"),
         ("bpreg", 0.0, c.loss != "bpr-max", "only loss bpr-max has the regulariser"),

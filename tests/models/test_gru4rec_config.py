@@ -82,7 +82,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"variant": "official", "cell": "reset_after"}, "which only the cell reset_before can do"),
     ({"embedding_mode": "one-hot", "embedding_size": 0, "dropout_embed": 0, "projection": False}, "which only the cell"),
     ({"variant": "official", "n_negatives": 0, "batch_size": 1}, "batch_size must be at least 2 without n_negatives"),
-    ({"shared_negatives": True, "batch_targets": 1}, "batch_targets must be at least 2 without n_negatives"),
 ]
 
 
