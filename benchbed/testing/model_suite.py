@@ -107,6 +107,9 @@ class ModelSuite:
         assert kind.variant(kind.Config()) and kind.variant(kind.Config.model_validate(dict(self.parameters)))
         with pytest.raises(ValidationError):
             kind.Config.model_validate({**self.parameters, "no_such_hyper_parameter": 1})
+        for said, keys in (("variations", self.variations), ("refused", self.refused)):
+            unknown = sorted(set(keys) - set(kind.Config.model_fields))
+            assert not unknown, f"`{said}` names {', '.join(unknown)}, and the Config has no such hyper-parameter"
 
     def test_data_without_what_it_needs_are_refused(self) -> None:
         """And whoever reads the refusal learns what is missing."""

@@ -268,6 +268,13 @@ def test_what_a_suite_claims_is_checked() -> None:
         suite.test_every_hyper_parameter_matters("loss")
 
 
+@pytest.mark.parametrize("claim", [{"variations": {"sise": 3}}, {"refused": frozenset({"sise"})}])
+def test_a_suite_that_names_no_hyper_parameter_of_the_model_is_told(claim: dict[str, Any]) -> None:
+    suite = type("Suite", (ModelSuite,), {"model": Newest, **claim})()
+    with pytest.raises(AssertionError, match=f"`{next(iter(claim))}` names sise, and the Config has no such"):
+        suite.test_it_says_what_it_is()
+
+
 def test_a_variation_has_its_context() -> None:
     class Suite(ModelSuite):
         model = Newest
