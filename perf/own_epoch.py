@@ -1,7 +1,8 @@
 """Time one of our models in a process of its own: `own_epoch.py MODEL SPLIT_FOLDER EPOCHS THREADS [PARAMETERS-AS-JSON]`.
 
-Prints one JSON line last: `targets` of an epoch, `epochs` (seconds of each), `ranking` (seconds of each of three full rankings
-of all validation users, metrics included), `values` (validation ndcg@10 after each epoch) and `peak_mb` (of the whole process).
+Prints one JSON line last: `targets` of an epoch, `epochs` (seconds of training of each), `whole` (with validation), `ranking`
+(seconds of each of three full rankings of all validation users, metrics included), `values` (validation ndcg@10 after each
+epoch) and `peak_mb` (of the whole process).
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def main() -> None:
     made = {
         "targets": targets,
         "epochs": [epoch.train_seconds for epoch in fit.history],
+        "whole": [epoch.seconds for epoch in fit.history],
         "values": [epoch.value for epoch in fit.history],
         "ranking": ranking,
         "peak_mb": round(peak),

@@ -21,6 +21,9 @@ from benchbed.evaluation.protocol import Protocol
 BLOCK_NUMBERS = 2**22
 """Scores in one block on a processor; a GPU takes 16 times as many."""
 
+BLOCK_ROWS = 2**14
+"""Most histories in one block: with few items it is the encoding of histories that fills the memory, not their scores."""
+
 
 class NanScores(ModelError):
     """A model gave scores that are no numbers."""
@@ -118,7 +121,7 @@ class Evaluator:
             The scores have the wrong shape.
         """
         size = BLOCK_NUMBERS * (16 if self.device.type == "cuda" else 1)
-        step = max(1, size // (self.n_items + 1))
+        step = min(BLOCK_ROWS, max(1, size // (self.n_items + 1)))
         ranks: list[Tensor] = []
         heads: list[tuple[Tensor, Tensor]] = []
         constant = torch.zeros((), dtype=torch.int64, device=self.device)

@@ -106,6 +106,11 @@ class Recommender(nn.Module):
         """How many numbers were learnt."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    @property
+    def warm_up_epochs(self) -> int:
+        """Epochs before all parts of the model take part; patience begins to count after them."""
+        return 0
+
     def fit(self) -> None:
         """Learn in closed form."""
         raise NotImplementedError

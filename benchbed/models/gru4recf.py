@@ -208,6 +208,11 @@ class GRU4RecF(InnerProduct):
             scores = torch.einsum("nd,nmd->nm", vectors, _beside([F.embedding(items, table) for table in tables]))
         return ranking_loss(config.loss, scores[:, 0], scores[:, 1:], mean_over_negatives=True).mean()
 
+    @property
+    def warm_up_epochs(self) -> int:
+        """Residual training without its features is another model, so patience waits for them."""
+        return self.config.item_epochs
+
     def user_vectors(self, histories: Histories) -> Tensor:
         """The states after the newest event; zero where there is none."""
         inputs, lengths = histories.known().last(self.config.window + self.config.burn_in)

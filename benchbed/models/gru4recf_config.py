@@ -43,8 +43,8 @@ class GRU4RecFConfig(ModelConfig):
         ``residual``: the item subnet alone for ``item_epochs``, then frozen for good while the feature subnet learns what it
         leaves. ``interleaving``: each batch first updates the item subnet alone, then the feature subnet on what it leaves.
     item_epochs
-        Epochs of the item subnet, ``residual`` only; the feature subnet has the rest of the run, and never counts in a run that
-        ends before (by patience, or for want of time).
+        Epochs of the item subnet, ``residual`` only; the feature subnet has the rest of the run. Patience begins to count after
+        them; a run that ends before for want of time has no feature subnet.
     loss
         ``cross-entropy`` over all items; ``bpr`` or ``top1``, means over the negatives of each target.
     n_negatives

@@ -284,7 +284,8 @@ class Fit:
             return "nan"
         if not self._optimizers:
             return "fitted"
-        if spec.patience is not None and best is not None and newest.number - best.number >= spec.patience:
+        since = 0 if best is None else newest.number - max(best.number, self.model.warm_up_epochs)
+        if spec.patience is not None and best is not None and since >= spec.patience:
             return "patience"
         if spec.seconds is not None and sum(epoch.seconds for epoch in self.history) >= spec.seconds:
             return "seconds"

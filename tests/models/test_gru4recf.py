@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from torch.nn import functional as F
 from benchbed.data.dataset import Ragged, TrainingData
 from benchbed.data.histories import Histories
 from benchbed.errors import ModelError
+from benchbed.evaluation.protocol import Protocol
 from benchbed.models.gru4recf import GRU4RecF, SubnetBatch
 from benchbed.models.gru4recf_config import GRU4RecFConfig
 from benchbed.models.negatives import uniform_except
+from benchbed.training.fit import Fit, FitSpec
 from tests.models.featured import with_features
 
 SMALL = {"embedding_size": 6, "hidden_size": 7, "dropout_embed": 0.0}
@@ -415,3 +418,12 @@ def test_every_hyper_parameter_matters(name: str, make_ring: Callable[..., Train
         epoch(model)
         outcomes.append(model.eval().scores(HISTORIES))
     assert not torch.equal(*outcomes)
+
+
+def test_patience_waits_for_the_features_of_residual_training(data: TrainingData, tmp_path: Path) -> None:
+    options = {"variant": "paper", "training_mode": "residual", "item_epochs": 4, "learning_rate": 1e-9}
+    spec = FitSpec("gru4recf", options, 1, 20, 1, None, Protocol(seen_items="keep").model_dump(mode="json"))
+    fit = Fit(spec, data, folder=tmp_path)
+    while fit.finished is None:
+        fit.step()
+    assert fit.finished == "patience" and len(fit.history) >= 5
