@@ -1,8 +1,8 @@
 """Time one of our models in a process of its own: `own_epoch.py MODEL SPLIT_FOLDER EPOCHS THREADS [PARAMETERS-AS-JSON]`.
 
-Prints one JSON line last: `targets` of an epoch, `epochs` (seconds of training of each), `whole` (with validation), `ranking`
-(seconds of each of three full rankings of all validation users, metrics included), `values` (validation ndcg@10 after each
-epoch) and `peak_mb` (of the whole process).
+Prints one JSON line last: `targets` of an epoch, `epochs` (seconds of training of each), `whole` (with validation), `cpu` (CPU
+seconds of the same), `ranking` (seconds of each of three full rankings of all validation users, metrics included), `values`
+(validation ndcg@10 after each epoch) and `peak_mb` (of the whole process).
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ def main() -> None:
     spec = FitSpec(name, parameters, 1, epochs, None, None, protocol.model_dump(mode="json"))
     with tempfile.TemporaryDirectory() as scratch:
         fit = Fit(spec, data, folder=Path(scratch))
+        cpu = []
         while fit.finished is None:
+            used = time.process_time()
             epoch = fit.step()
+            cpu.append(time.process_time() - used)
             print(f"  {name} epoch {epoch.number}: {epoch.train_seconds:.2f} s, ndcg@10 {epoch.value:.4f}", flush=True)
         fit.model.eval()
         evaluator, ranking = Evaluator(data.valid, data.n_items, protocol), []
@@ -46,6 +49,7 @@ def main() -> None:
     made = {
         "targets": targets,
         "epochs": [epoch.train_seconds for epoch in fit.history],
+        "cpu": cpu,
         "whole": [epoch.seconds for epoch in fit.history],
         "values": [epoch.value for epoch in fit.history],
         "ranking": ranking,
