@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def _more(document: Document, space: SearchSpace | None) -> list[Problem]:
         problems.append(problem_at(document, ("parameters",), str(error)))
     if problems:
         return problems
-    return _refused_values(document, space) or _outside_defaults(document, space)
+    return _refused_values(document, space) or _outside_defaults(document, space) or _refused_together(document, space)
 
 
 def _unknown_fields(document: Document, config: type[ModelConfig]) -> list[Problem]:
@@ -184,7 +185,8 @@ def _refusal(space: SearchSpace, changes: dict[str, Any]) -> str:
         model_class(space.model).Config.model_validate({**space.defaults, **changes})
     except ValidationError as error:
         return "; ".join(
-            (f"{'.'.join(map(str, detail['loc']))}: " if detail["loc"] else "") + detail["msg"] for detail in error.errors()
+            (f"{'.'.join(map(str, detail['loc']))}: " if detail["loc"] else "") + detail["msg"].removeprefix("Value error, ")
+            for detail in error.errors()
         )
     return ""
 
@@ -212,6 +214,34 @@ def _outside_defaults(document: Document, space: SearchSpace) -> list[Problem]:
         if not inside:
             message = f"the default {label!r} lies outside of what is searched; trial 0 is the default configuration"
             problems.append(problem_at(document, ("parameters", name), message))
+    return problems
+
+
+def _refused_together(document: Document, space: SearchSpace) -> list[Problem]:
+    """Pairs of dimensions whose bounds or choices the model's Config accepts one by one, and not together."""
+    default = space.default_labels()
+    corners = {
+        name: list(each.choices)
+        if isinstance(each, Joint)
+        else list(dict.fromkeys(label_of(value) for _, value in _corners(name, each, space)))
+        for name, each in space.dimensions.items()
+    }
+
+    def refusal(chosen: dict[str, Any]) -> str:
+        labels: dict[str, Any] = {}
+        for name in space.order:
+            if space.active(name, labels):
+                labels[name] = chosen.get(name, default.get(name, corners[name][0]))
+        return _refusal(space, space.to_parameters(labels)) if chosen.keys() <= labels.keys() else ""
+
+    problems = []
+    for one, other in itertools.combinations(space.order, 2):
+        for first, second in itertools.product(corners[one], corners[other]):
+            if said := refusal({one: first, other: second}):
+                block = "joint" if isinstance(space.dimensions[other], Joint) else "parameters"
+                message = f"the model refuses {second!r} together with {one}: {first!r}: {said}; a `when` keeps them apart"
+                problems.append(problem_at(document, (block, other), message))
+                break
     return problems
 
 

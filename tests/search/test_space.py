@@ -91,6 +91,18 @@ def test_values_that_the_config_refuses_are_named(tmp_path):
     assert len(found) == 2
 
 
+def test_values_that_the_config_refuses_together_are_named_unless_a_condition_keeps_them_apart(tmp_path):
+    text = """model: gru4rec
+max_epochs: 2
+parameters:
+  burn_in: {low: 0, high: 50, source: here%s}
+  batching: {choices: [windows, prefixes], source: here}
+"""
+    (said,) = mistakes(tmp_path, text % "")
+    assert "5:3: parameters.batching: the model refuses 'prefixes' together with burn_in: 50: burn_in has no effect" in said
+    assert load_space(write(tmp_path, text % ", when: {batching: windows}")).size() == 52
+
+
 def test_joint_choices_are_checked_together_and_own_their_parameters(tmp_path):
     head = "model: fake\nmax_epochs: 3\n"
     joint = "joint:\n  size:\n    source: x\n    choices:\n      a: {{width: 8, heads: 2}}\n      b: {{width: {0}, heads: 3}}\n"
