@@ -24,6 +24,12 @@ def _order(value: str) -> str:
     return value
 
 
+def _column(value: str) -> str:
+    if not re.fullmatch(r"column: ?[^ ].*", value):
+        raise ValueError(f"'{value}' names no column; write it as 'column: NAME'")
+    return value
+
+
 Ties = Annotated[str, AfterValidator(_order)]
 
 
@@ -60,7 +66,7 @@ class SplitSpec(Schema):
     input_fraction: float | None = None
     test_days: float | None = Field(None, gt=0)
     test_share: float | None = Field(None, gt=0, lt=0.5)
-    by: Annotated[str, Field(pattern=r"^column: ?[^ ].*$")] | None = None
+    by: Annotated[str, AfterValidator(_column)] | None = None
     valid_share: float | None = Field(None, gt=0, lt=1)
     seeds: tuple[int, ...] = Field((42,), min_length=1)
     ties: Ties = "hash"

@@ -190,7 +190,7 @@ def test_held_out_sessions_before_all_others_leave_nothing_to_train_on(prepared_
         ({"kind": "session", "test_share": 0.1, "by": "column: part"}, "test_share already says"),
         ({"kind": "session", "valid_share": 0.1}, "belongs to `by`"),
         ({"kind": "session", "seeds": (1, 2)}, "takes one seed"),
-        ({"kind": "session", "by": "part"}, "by"),
+        ({"kind": "session", "by": "part"}, "'part' names no column; write it as 'column: NAME'"),
         ({"kind": "session", "test_share": 0.5}, "test_share"),
     ],
 )
