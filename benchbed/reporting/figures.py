@@ -274,7 +274,10 @@ def _best_value(run: RunRecord) -> float | None:
 
 
 def _cut(words: str, most: int) -> str:
-    return words if len(words) <= most else f"{words[: most - 1]}…"
+    """A name that is too long loses its middle: forms of one model differ at the end."""
+    if len(words) <= most:
+        return words
+    return f"{words[: most // 2]}…{words[len(words) - (most - 1 - most // 2) :]}"
 
 
 def _or_zero(value: float) -> float:

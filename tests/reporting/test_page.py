@@ -197,3 +197,11 @@ def test_one_training_seed_tests_no_difference_and_splits_are_a_spread_of_their_
     assert "cannot be tested" in single and "cannot be told apart from" not in single.split("Leaderboard</h2>")[0]
     assert "deviation over training seeds." in single
     assert "deviation over training seeds and splits." in render_page(in_memory(models, split_seeds=(1, 2)))
+
+
+def test_names_that_are_too_long_can_still_be_told_apart():
+    from benchbed.reporting.figures import _cut
+
+    cut = {_cut(name, 14) for name in ("gru4rec_recpack_ns", "gru4rec_recpack_ce", "gru4rec_official", "gru4rec_official_bprmax")}
+    assert len(cut) == 4 and all(len(name) == 14 for name in cut)
+    assert _cut("gru4rec", 14) == "gru4rec"
