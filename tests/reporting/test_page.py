@@ -202,6 +202,7 @@ def test_one_training_seed_tests_no_difference_and_splits_are_a_spread_of_their_
 def test_names_that_are_too_long_can_still_be_told_apart():
     from benchbed.reporting.figures import _cut
 
-    cut = {_cut(name, 14) for name in ("gru4rec_recpack_ns", "gru4rec_recpack_ce", "gru4rec_official", "gru4rec_official_bprmax")}
+    names = ("gru4rec_recpack_ns", "gru4rec_recpack_ce", "gru4rec_official", "gru4rec_official_bprmax")
+    cut = {_cut(name, 14) for name in names}
     assert len(cut) == 4 and all(len(name) == 14 for name in cut)
     assert _cut("gru4rec", 14) == "gru4rec"
