@@ -38,6 +38,7 @@ def _checker(document: Document) -> tuple[str, Callable[[Document], list[Problem
         "dataset card": (("tables", "simulate", "licence", "citation"), _card),
         "search space": (("parameters", "model", "joint", "max_epochs"), _space),
         "benchmark": (("dataset", "split", "evaluation", "models", "search", "final"), _benchmark),
+        "file of claims": (("claims", "ceiling", "test_users", "level"), _claims),
     }
     keys = [str(key) for key in document.values]
     scores = {
@@ -63,6 +64,13 @@ def _space(document: Document) -> list[Problem]:
     from benchbed.search.space_file import check_space
 
     return check_space(document)[1]
+
+
+def _claims(document: Document) -> list[Problem]:
+    from benchbed.config import check
+    from benchbed.sweep.planted_claims import Claims
+
+    return check(document, Claims)[1]
 
 
 def _benchmark(document: Document) -> list[Problem]:

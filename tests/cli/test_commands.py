@@ -69,9 +69,11 @@ def test_five_mistakes_are_five_lines_and_exit_code_two(tmp_path: Path) -> None:
 def test_validate_tells_the_kinds_apart(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     files = [root / "datasets/bazaar.yaml", root / "search_spaces/gru4rec.yaml", root / "reports/demo/benchmark.yaml"]
+    files.append(root / "reports/bazaar-sparse/claims.yaml")
     said = benchbed("validate", *files, cwd=tmp_path)
     assert said.returncode == 0, said.stderr
-    assert [line.rsplit("a valid ")[1] for line in said.stdout.splitlines()] == ["dataset card", "search space", "benchmark"]
+    kinds = [line.rsplit("a valid ")[1] for line in said.stdout.splitlines()]
+    assert kinds == ["dataset card", "search space", "benchmark", "file of claims"]
 
 
 @pytest.mark.parametrize("verb", ["sweep", "status", "report"])
