@@ -28,7 +28,7 @@ from benchbed.data.load import load_training_data
 from benchbed.data.simulate import read_truth
 from benchbed.data.split.make import PreparedSplit
 from benchbed.engine.connect import cluster
-from benchbed.errors import BenchbedError, ConfigError, Problem, SweepError, nearest
+from benchbed.errors import BenchbedError, ConfigError, Interrupted, Problem, SweepError, nearest
 from benchbed.sweep.benchmark import Benchmark
 from benchbed.sweep.lookup import find_benchmark, load_benchmark
 from benchbed.sweep.planted_claims import Claims, Shop
@@ -100,13 +100,15 @@ def run_shop(benchmark: Benchmark, claims: Claims, seed: int, workspace: Workspa
 
     Raises
     ------
+    Interrupted
+        It was stopped from outside.
     SweepError
-        It was interrupted, a row has no test result, or there are too few test users.
+        A row has no test result, or there are too few test users.
     """
     asked = shop_benchmark(benchmark, seed, workspace)
     outcome = run_sweep(asked, workspace, **options)
     if outcome.interrupted:
-        raise SweepError(f"The sweep of simulator seed {seed} was interrupted.", advice="The same command continues it.")
+        raise Interrupted(f"The sweep of simulator seed {seed} was interrupted.", advice="The same command continues it.")
     send_outstanding(workspace.sweep(asked.name), workspace)
     uri = store_uri(workspace)
     record = read_sweep(uri, asked.name, outcome.sweep)

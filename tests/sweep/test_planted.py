@@ -17,7 +17,7 @@ from benchbed.data.card import find_card, load_card
 from benchbed.data.load import load_training_data
 from benchbed.data.prepare import prepare
 from benchbed.data.split.make import split_dataset
-from benchbed.errors import ConfigError, SweepError
+from benchbed.errors import ConfigError, Interrupted, SweepError
 from benchbed.sweep import planted
 from benchbed.sweep.benchmark import Benchmark
 from benchbed.sweep.lookup import known_benchmarks, load_benchmark
@@ -257,7 +257,7 @@ def test_a_shop_that_was_run_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(SweepError, match="has 30 test users; the claims ask for 2000"):
         planted.run_shop(benchmark, claims(ceiling="oracle", test_users=2000), 4, home)
     monkeypatch.setattr(planted, "run_sweep", lambda *_, **__: SweepOutcome("tiny-4", "s", interrupted=True))
-    with pytest.raises(SweepError, match="was interrupted"):
+    with pytest.raises(Interrupted, match="was interrupted"):
         planted.run_shop(benchmark, claims(), 4, home)
 
 
