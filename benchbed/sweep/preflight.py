@@ -96,9 +96,7 @@ def preflight(benchmark: Benchmark, workspace: Workspace, chosen: list[str] | No
                 problems.append(Problem(message, str(path), key="model"))
             problems += _missing_needs(spaces[name].model, card)
             if model_class(spaces[name].model).ceiling and benchmark.evaluation.seen_items != "exclude":
-                message = (
-                    f"{name} is the ceiling of `seen_items: exclude` alone: it gives nothing to items of the history"
-                )
+                message = f"{name} is the ceiling of `seen_items: exclude` alone: it gives nothing to items of the history"
                 problems.append(Problem(message, key="evaluation.seen_items"))
         except ConfigError as error:
             problems += error.problems
