@@ -148,6 +148,7 @@ def test_a_workspace_that_is_a_file_is_the_users_mistake(tmp_path: Path) -> None
 def test_ctrl_c_ends_any_command_with_exit_code_three(tmp_path: Path) -> None:
     code = (
         "import os, signal, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background is born deaf to it
         "import benchbed.data.prepare as module\n"
         "from benchbed.cli import main\n"
         "module.prepare = lambda *given: (os.kill(os.getpid(), signal.SIGINT), time.sleep(20))\n"
