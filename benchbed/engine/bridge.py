@@ -179,7 +179,7 @@ class LedgerSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Tune's snapshots are never read."""
-        raise NotImplementedError
+        raise NotImplementedError("a sweep continues from its journal, never from a snapshot of Tune")
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -113,7 +113,7 @@ class Recommender(nn.Module):
 
     def fit(self) -> None:
         """Learn in closed form."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say its `fit`")
 
     def bind(self, data: TrainingData, device: str | torch.device) -> None:
         """Move the model, and what one epoch's batches are drawn from, to the device. Once, before training."""
@@ -121,15 +121,15 @@ class Recommender(nn.Module):
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """The optimisers that step after every batch."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say its `optimizers`")
 
     def batches(self, generator: torch.Generator) -> Iterator[Any]:
         """The batches of one epoch: each training target once, in an order drawn from the generator."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say its `batches`")
 
     def loss(self, batch: Any) -> Tensor:
         """Mean loss over the batch's targets, a scalar. A batch says how many those are in its attribute ``n_targets``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say its `loss`")
 
     def after_backward(self) -> None:
         """What happens to gradients between the backward pass and the step, such as clipping. Nothing, by default."""
@@ -149,7 +149,7 @@ class Recommender(nn.Module):
         Tensor
             (B, M), or (B, n_items + 1) with column 0 (padding) without meaning.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say its `scores`")
 
 
 class InnerProduct(Recommender):
@@ -157,11 +157,11 @@ class InnerProduct(Recommender):
 
     def user_vectors(self, histories: Histories) -> Tensor:
         """(B, d) vectors of histories."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say its `user_vectors`")
 
     def item_vectors(self) -> Tensor:
         """(n_items + 1, d) vectors of items."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say its `item_vectors`")
 
     def scores(self, histories: Histories, items: Tensor | None = None) -> Tensor:
         """Inner products of user and item vectors; see :meth:`Recommender.scores`."""
