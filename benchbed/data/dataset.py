@@ -171,6 +171,8 @@ class TrainingData:
         None when the dataset has none.
     planted
         None for data that nobody simulated.
+    user_keys
+        A hash of each user's raw id, by user number: what random numbers for a user are keyed by. None for data without raw ids.
     """
 
     fingerprint: str
@@ -182,3 +184,4 @@ class TrainingData:
     item_features: Mapping[str, Features] = field(default_factory=dict)
     graph: Graph | None = None
     planted: Planted | None = None
+    user_keys: IntArray | None = None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pandas.util import hash_array
 
 from benchbed.data.cases import (
     CaseCounts,
@@ -50,6 +51,7 @@ def load_training_data(split_folder: Path, protocol: CaseRules) -> TrainingData:
         item_features=_item_features(items, vocabulary, manifest["card"]["tables"]["items"]),
         graph=_graph(dataset, items, vocabulary) if (dataset / "graph.parquet").is_file() else None,
         planted=_planted(dataset, manifest),
+        user_keys=_user_keys(dataset),
     )
 
 
@@ -60,6 +62,12 @@ def _planted(dataset: Path, manifest: dict[str, Any]) -> Planted | None:
     told = Path(manifest["raw"]["folder"])
     moved = dataset.parent.parent / "raw" / told.name
     return Planted(moved if moved.is_dir() else told, dataset / "users.parquet")
+
+
+def _user_keys(dataset: Path) -> IntArray:
+    """63-bit hashes of raw user ids, by user number."""
+    ids = read_table(dataset / "users.parquet", columns=["id"]).column("id").to_pylist()
+    return (hash_array(np.array(["", *ids], dtype=object)) >> np.uint64(1)).astype(np.int64)
 
 
 def case_counts(split_folder: Path, protocol: CaseRules) -> dict[str, CaseCounts]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol as TypingProtocol
 from typing import runtime_checkable
@@ -49,6 +50,21 @@ class Proposer(TypingProtocol):
     def candidates(self, histories: Histories, n: int, *, exclude_seen: bool = False) -> Tensor:
         """(B, M) items, n or more for each of the ways in which it looks at a user; 0 for none."""
         ...
+
+
+@runtime_checkable
+class BlockScorer(TypingProtocol):
+    """A model that does once what all blocks of histories need, as :class:`benchbed.models.base.Recommender` can."""
+
+    def block_scores(self, histories: Histories) -> Callable[[int, int], Tensor]:
+        """Scores for the histories from one number to another."""
+        ...
+
+
+def _giver(model: Scorer, histories: Histories) -> Callable[[int, int], Tensor]:
+    if isinstance(model, BlockScorer):
+        return model.block_scores(histories)
+    return lambda start, stop: model.scores(histories.block(start, stop))
 
 
 @dataclass(frozen=True)
@@ -125,10 +141,11 @@ class Evaluator:
         ranks: list[Tensor] = []
         heads: list[tuple[Tensor, Tensor]] = []
         constant = torch.zeros((), dtype=torch.int64, device=self.device)
+        give = _giver(model, self.histories)
         for start in range(0, len(self.cases), step):
             stop = min(start + step, len(self.cases))
             block = self.histories.block(start, stop)
-            scores = self._candidate_scores(model, block)
+            scores = self._candidate_scores(model.name, give(start, stop), block)
             constant += self._constant(scores, block)
             low, high = (int(self.cases.targets.offsets[edge]) for edge in (start, stop))
             ranks.append(self._ranks(scores, self.target_rows[low:high] - start, self.targets[low:high]))
@@ -150,16 +167,15 @@ class Evaluator:
         average = self.protocol.average
         return {column: mean_over(value, self.cases.users, average) for column, value in values.items()}
 
-    def _candidate_scores(self, model: Scorer, block: Histories) -> Tensor:
+    def _candidate_scores(self, name: str, given: Tensor, block: Histories) -> Tensor:
         """Scores with -inf at padding and, where the protocol excludes them, at seen items; all others finite."""
-        given = model.scores(block)
         if given.shape != (len(block), self.n_items + 1):
-            raise ModelError(f"{model.name} gave scores of shape {tuple(given.shape)}, not {(len(block), self.n_items + 1)}.")
+            raise ModelError(f"{name} gave scores of shape {tuple(given.shape)}, not {(len(block), self.n_items + 1)}.")
         given = given.to(self.device, torch.float32)
         # A NaN or an infinite score shows in the largest or the smallest of its row: far cheaper than a look at each.
         edges = torch.stack([given[:, 1:].amax(1), given[:, 1:].amin(1)])
         if bool(edges.isnan().any()):
-            raise NanScores(f"{model.name} gave NaN scores; a ranking of them would mean nothing.")
+            raise NanScores(f"{name} gave NaN scores; a ranking of them would mean nothing.")
         limit = torch.finfo(torch.float32).max
         # Infinite scores stay distinct from masked ones. A copy in any case: the model may keep what it gave.
         scores = given.clone() if bool(edges.isfinite().all()) else given.clamp(-limit, limit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,6 +12,9 @@ from benchbed.config import Schema
 from benchbed.data.dataset import TrainingData
 from benchbed.data.histories import Histories
 from benchbed.errors import ModelError
+
+PAIR_BLOCK = 2**22
+"""Scores in one block where single ones are picked from those of all items."""
 
 
 class ModelConfig(Schema):
@@ -29,8 +32,8 @@ class ModelConfig(Schema):
 class Recommender(nn.Module):
     """A model that scores items for histories.
 
-    Subclasses set the class attributes and implement :meth:`scores`, and either :meth:`fit` (``trained_by = "counting"``) or
-    :meth:`batches`, :meth:`loss` and :meth:`optimizers` (``trained_by = "gradient"``).
+    Subclasses set the class attributes and implement :meth:`scores`, and :meth:`fit` (``trained_by = "counting"``),
+    :meth:`solve` (``"solving"``), or :meth:`batches`, :meth:`loss` and :meth:`optimizers` (``"gradient"``).
 
     Attributes
     ----------
@@ -45,7 +48,10 @@ class Recommender(nn.Module):
     user_mode
         ``inductive``: a user is a history. ``fold_in``: a user is a trained vector.
     trained_by
-        ``gradient``: epochs under the training loop. ``counting``: a closed form, one pass, no random numbers.
+        ``gradient``: epochs under the training loop. ``solving``: epochs that the model makes itself, such as alternating least
+        squares. ``counting``: a closed form, one pass, no random numbers.
+    logits
+        Whether the sigmoid of a score is the probability that the user takes the item.
     ceiling
         True for what knows the truth that the data were made of: shown beside the others, ranked against none.
 
@@ -67,7 +73,8 @@ class Recommender(nn.Module):
     reference: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
     user_mode: ClassVar[Literal["inductive", "fold_in"]] = "inductive"
-    trained_by: ClassVar[Literal["gradient", "counting"]] = "gradient"
+    trained_by: ClassVar[Literal["gradient", "solving", "counting"]] = "gradient"
+    logits: ClassVar[bool] = False
     ceiling: ClassVar[bool] = False
 
     def __init__(self, config: Any, data: TrainingData) -> None:
@@ -111,9 +118,18 @@ class Recommender(nn.Module):
         """Epochs before all parts of the model take part; patience begins to count after them."""
         return 0
 
+    @property
+    def costs(self) -> dict[str, float]:
+        """Facts of this process's part of a run, beside those that every model has. Names in ``_seconds`` add up over parts."""
+        return {}
+
     def fit(self) -> None:
         """Learn in closed form."""
         raise NotImplementedError(f"{type(self).__name__} does not say its `fit`")
+
+    def solve(self, generator: torch.Generator) -> float:
+        """One epoch of a model that is ``trained_by = "solving"``; returns the mean loss."""
+        raise NotImplementedError(f"{type(self).__name__} does not say its `solve`")
 
     def bind(self, data: TrainingData, device: str | torch.device) -> None:
         """Move the model, and what one epoch's batches are drawn from, to the device. Once, before training."""
@@ -150,6 +166,40 @@ class Recommender(nn.Module):
             (B, M), or (B, n_items + 1) with column 0 (padding) without meaning.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say its `scores`")
+
+    def block_scores(self, histories: Histories) -> Callable[[int, int], Tensor]:
+        """What ranking asks for: scores of all items for the histories from one number to another, block after block.
+
+        A model that has work to do once for all blocks does it here.
+        """
+        return lambda start, stop: self.scores(histories.block(start, stop))
+
+    def pair_scores(self, histories: Histories, owner: Tensor, items: Tensor) -> Tensor:
+        """Scores of single items, for evaluations that rank a short list.
+
+        Parameters
+        ----------
+        histories
+            B histories.
+        owner
+            (P,) the history that each score is for, rising.
+        items
+            (P,) the items.
+
+        Returns
+        -------
+        Tensor
+            (P,)
+        """
+        give = self.block_scores(histories)
+        step = max(1, PAIR_BLOCK // (self.n_items + 1))
+        parts = []
+        for start in range(0, len(histories), step):
+            stop = min(start + step, len(histories))
+            low, high = torch.searchsorted(owner, torch.tensor([start, stop], device=owner.device)).tolist()
+            if high > low:
+                parts.append(give(start, stop)[owner[low:high] - start, items[low:high]])
+        return torch.cat(parts) if parts else torch.zeros(0, device=items.device)
 
 
 class InnerProduct(Recommender):

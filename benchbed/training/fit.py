@@ -140,6 +140,7 @@ class Fit:
         self._generator = torch.Generator().manual_seed(spec.seed)
         self._evaluator = Evaluator(data.valid, data.n_items, self.protocol, self.device)
         self._optimizers = self.model.optimizers() if kind.trained_by == "gradient" else []
+        self._iterates = kind.trained_by != "counting"
         self._fitted = False
         folder.mkdir(parents=True, exist_ok=True)
         self._continue()
@@ -205,7 +206,7 @@ class Fit:
         )
         self.history.append(epoch)
         self._progress.finished = self._why_finished()
-        if self.best is epoch and self._optimizers:
+        if self.best is epoch and self._iterates:
             write_best(self.folder, epoch.number, self.model.state_dict())
         self._checkpoint()
         return epoch
@@ -221,7 +222,7 @@ class Fit:
         if self.best is None:
             raise ModelError(f"{self.spec.model} has no epoch with a finite validation value; there is nothing to test.")
         started = time.perf_counter()
-        if self._optimizers:
+        if self._iterates:
             self.model.load_state_dict(read_best(self.folder, self.best.number))
         else:
             self._fit_once()
@@ -234,10 +235,12 @@ class Fit:
         return make_result(cases, ranked, self.protocol, self.data, seconds=time.perf_counter() - started, variety=variety)
 
     def _train(self, started: float) -> float:
-        if not self._optimizers:
+        if not self._iterates:
             self._fit_once()
             return 0.0
         self.model.train()
+        if not self._optimizers:
+            return self.model.solve(self._generator)
         spent = sum(epoch.seconds for epoch in self.history)
         total, targets, learnt = torch.zeros((), device=self.device, dtype=torch.float64), 0, False
         for batch in self.model.batches(self._generator):
@@ -274,7 +277,7 @@ class Fit:
         try:
             return self._evaluator.evaluate(self.model)
         except NanScores:
-            if not self._optimizers:
+            if not self._iterates:
                 raise
             return diverged
 
@@ -282,7 +285,7 @@ class Fit:
         newest, best, spec = self.history[-1], self.best, self.spec
         if not math.isfinite(newest.value):
             return "nan"
-        if not self._optimizers:
+        if not self._iterates:
             return "fitted"
         since = 0 if best is None else newest.number - max(best.number, self.model.warm_up_epochs)
         if spec.patience is not None and best is not None and since >= spec.patience:
@@ -299,9 +302,9 @@ class Fit:
             "random": self._random,
             "generator": self._generator.get_state(),
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
-            "weights": self.model.state_dict() if self._optimizers else {},
+            "weights": self.model.state_dict() if self._iterates else {},
         }
-        write_checkpoint(self.folder, state, self.best.number if self.best and self._optimizers else None)
+        write_checkpoint(self.folder, state, self.best.number if self.best and self._iterates else None)
 
     def _continue(self) -> None:
         state = read_checkpoint(self.folder)
@@ -316,7 +319,7 @@ class Fit:
             self._progress.finished = None
         self._random = state["random"]
         self._generator.set_state(state["generator"])
-        if self._optimizers:
+        if self._iterates:
             self.model.load_state_dict(state["weights"])
             for optimizer, values in zip(self._optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(values)
