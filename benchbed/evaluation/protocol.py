@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer, model_validator
@@ -26,7 +27,31 @@ VARIANTS: dict[str, str] = {
 }
 """Forms of metrics as some papers report them: comparable with those papers alone, shown apart, never selected by."""
 
+LABELLED: dict[str, str] = {
+    "auc": "share of pairs of a positive and a negative row, of all users together, with the positive scored higher; ties count half",
+    "accuracy": "share of rows that are on their label's side of probability 1/2; of models whose scores are logits",
+}
+"""Metrics of labelled rows, with their definition in words: those of ``mode: click_through``, and of it alone."""
+
+Mode = Literal["full", "sampled", "click_through"]
+
+MODES: dict[Mode, str] = {
+    "full": "every target is ranked among all candidates",
+    "sampled": "every target is ranked among listed negatives",
+    "click_through": "labelled rows of users and items are told apart; nothing is ranked",
+}
+"""The ways to evaluate, in words. Numbers of two of them are never comparable."""
+
 _NAME = re.compile(r"^(?P<metric>[a-z_]+)@(?P<cutoff>[1-9][0-9]*)$")
+
+_CLICK_THROUGH = {
+    "metrics": tuple(LABELLED),
+    "cutoffs": (),
+    "select_by": "auc",
+    "seen_items": "keep",
+    "average": "cases",
+}
+"""What the keys of the block are where rows are told apart: most of them can have but one value."""
 
 
 class Diversity(Schema):
@@ -74,12 +99,28 @@ class Protocol(Schema):
     --------
     >>> Protocol(cutoffs=[10, 20], select_by="ndcg@20", seen_items="exclude").columns[:2]
     ('recall@10', 'recall@20')
+    >>> Protocol(mode="click_through").columns
+    ('auc', 'accuracy')
     """
 
+    mode: Mode = "full"
     metrics: tuple[
-        Literal["recall", "ndcg", "hit_rate", "mrr", "precision", "map", "recall_min", "recall_thudm", "ndcg_thudm"], ...
+        Literal[
+            "recall",
+            "ndcg",
+            "hit_rate",
+            "mrr",
+            "precision",
+            "map",
+            "recall_min",
+            "recall_thudm",
+            "ndcg_thudm",
+            "auc",
+            "accuracy",
+        ],
+        ...,
     ] = Field(("recall", "ndcg", "hit_rate", "mrr"), min_length=1)
-    cutoffs: tuple[int, ...] = Field((10, 20), min_length=1)
+    cutoffs: tuple[int, ...] = (10, 20)
     select_by: str = "ndcg@20"
     seen_items: Literal["exclude", "keep"]
     candidates: Literal["vocabulary", "catalogue"] = "vocabulary"
@@ -88,6 +129,15 @@ class Protocol(Schema):
     average: Literal["users", "cases"] = "users"
     seed: int = Field(0, ge=0)
     diversity: Diversity | None = None
+    negatives: Literal["shipped"] | int | None = None
+    flawed_negatives: Literal["drop", "keep"] = "drop"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_mode(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("mode") == "click_through":
+            return {**_CLICK_THROUGH, **given}
+        return given
 
     @field_validator("metrics", "cutoffs")
     @classmethod
@@ -96,9 +146,25 @@ class Protocol(Schema):
             raise ValueError("an entry stands twice")
         return value
 
+    @field_validator("metrics")
+    @classmethod
+    def _measurable(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        labelled = info.data.get("mode") == "click_through"
+        wrong = [name for name in value if (name in LABELLED) != labelled]
+        if wrong and labelled:
+            raise ValueError(f"'{wrong[0]}' is a metric of rankings; click_through has {' and '.join(LABELLED)}")
+        if wrong:
+            raise ValueError(f"'{wrong[0]}' is a metric of labelled rows: it belongs to `mode: click_through`")
+        return value
+
     @field_validator("cutoffs")
     @classmethod
-    def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+    def _positive(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        labelled = info.data.get("mode") == "click_through"
+        if labelled and value:
+            raise ValueError("click_through has no lists, and so no cutoffs: leave them out")
+        if not value and not labelled:
+            raise ValueError("at least 1 entry is needed here")
         if any(not 1 <= k <= 1000 for k in value):
             raise ValueError("cutoffs must lie between 1 and 1000")
         return tuple(sorted(value))
@@ -107,12 +173,59 @@ class Protocol(Schema):
     @classmethod
     def _selectable(cls, value: str, info: ValidationInfo) -> str:
         metric, k = parse_column(value)
+        if info.data.get("mode") == "click_through":
+            if value != "auc":
+                raise ValueError(f"with click_through this is auc: '{value}' is not known of every model")
+            if "auc" not in info.data.get("metrics", LABELLED):
+                raise ValueError("the models are compared by auc, and it is not among the metrics")
+            return value
+        if metric in LABELLED:
+            raise ValueError(f"'{value}' is a metric of labelled rows: it belongs to `mode: click_through`")
         if metric in VARIANTS:
             standard = ", ".join(METRICS)
             raise ValueError(f"'{metric}' is shown, but nothing is chosen by it: it is not a standard metric ({standard})")
         for chosen, what, known in ((metric, "metrics", info.data.get("metrics")), (k, "cutoffs", info.data.get("cutoffs"))):
             if known is not None and chosen not in known:
                 raise ValueError(f"'{value}' is not reported: {chosen} is not among the {what} ({', '.join(map(str, known))})")
+        return value
+
+    @field_validator("seen_items", "targets", "average", "seed")
+    @classmethod
+    def _matters(cls, value: Any, info: ValidationInfo) -> Any:
+        """Every labelled row is scored, and rows weigh alike: a key that would change nothing is refused."""
+        only = {"seen_items": "keep", "targets": "rest", "average": "cases", "seed": 0}[str(info.field_name)]
+        if info.data.get("mode") == "click_through" and value != only:
+            raise ValueError(f"click_through scores every labelled row, and each counts alike: this is {only}, so leave it out")
+        return value
+
+    @field_validator("diversity")
+    @classmethod
+    def _of_lists(cls, value: Diversity | None, info: ValidationInfo) -> Diversity | None:
+        if value is not None and info.data.get("mode", "full") != "full":
+            raise ValueError(f"{info.data['mode']} makes no lists of all items, and so measures no variety: leave this out")
+        return value
+
+    @field_validator("negatives", mode="before")
+    @classmethod
+    def _sampled(cls, value: object, info: ValidationInfo) -> object:
+        mode = info.data.get("mode")
+        if value not in (None, "shipped") and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"'{value}' is neither `shipped` nor how many are drawn for each case, from 1 on")
+        if value is None and mode == "sampled":
+            raise ValueError("sampled ranks a target among negatives; say `shipped`, or how many are drawn for each case")
+        if value is not None and mode == "full":
+            raise ValueError("a full ranking is never among a sample; negatives belong to `mode: sampled`")
+        if value is not None and mode == "click_through":
+            raise ValueError("the negatives of click_through are drawn with its split; they belong to `mode: sampled`")
+        return value
+
+    @field_validator("flawed_negatives")
+    @classmethod
+    def _flawed(cls, value: str, info: ValidationInfo) -> str:
+        if value == "keep" and info.data.get("negatives", "shipped") != "shipped":
+            raise ValueError("only shipped negatives can be flawed; with other negatives this would change nothing")
+        if value == "keep" and info.data.get("seen_items") == "exclude":
+            raise ValueError("`seen_items: exclude` takes items of the history out of the candidates, so they cannot be kept")
         return value
 
     @model_validator(mode="after")
@@ -128,24 +241,45 @@ class Protocol(Schema):
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without keys that came later and are not used: fingerprints of older benchmarks stay what they were."""
         values: dict[str, Any] = handler(self)
-        if self.diversity is None:
-            values.pop("diversity", None)
+        if self.mode == "full":
+            values.pop("mode", None)
+        for key in ("diversity", "negatives"):
+            if getattr(self, key) is None:
+                values.pop(key, None)
+        if self.negatives != "shipped":
+            values.pop("flawed_negatives", None)
         return values
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of all values that ranks decide: ``metric@cutoff``."""
-        return tuple(f"{metric}@{k}" for metric in self.metrics for k in self.cutoffs)
+        """Names of all values that scores decide: ``metric@cutoff``, or those of labelled rows."""
+        return columns_of(self.metrics, self.cutoffs)
+
+
+def columns_of(metrics: Iterable[str], cutoffs: Iterable[int]) -> tuple[str, ...]:
+    """Names of the values of some metrics: each at every cutoff, but metrics of labelled rows have none.
+
+    Examples
+    --------
+    >>> columns_of(["recall", "ndcg"], [10, 20])
+    ('recall@10', 'recall@20', 'ndcg@10', 'ndcg@20')
+    >>> columns_of(["auc"], [])
+    ('auc',)
+    """
+    kept = tuple(cutoffs)
+    return tuple(name for metric in metrics for name in ([metric] if metric in LABELLED else [f"{metric}@{k}" for k in kept]))
 
 
 def parse_column(column: str) -> tuple[str, int]:
-    """``"ndcg@20"`` -> ``("ndcg", 20)``.
+    """``"ndcg@20"`` -> ``("ndcg", 20)``; a metric of labelled rows has the cutoff 0.
 
     Raises
     ------
     ValueError
         The text is not of that form.
     """
+    if column in LABELLED:
+        return column, 0
     match = _NAME.match(column)
     if match is None or match["metric"] not in (*METRICS, *VARIANTS):
         raise ValueError(f"'{column}' is not METRIC@CUTOFF with METRIC one of {', '.join(METRICS)}")
