@@ -95,13 +95,16 @@ class Cases:
     A user may have several cases (``targets: every_next``), one after the other, each with one target.
     Histories are complete (not cut to any model's window). 0 stands for an item outside the candidates, in both parts.
     Targets of a case are distinct; ``repeats``, aligned with ``targets.values``, says how often each stood in the list that
-    they were taken from (None: once each).
+    they were taken from (None: once each). ``others`` are the listed negatives of each case, where the protocol ranks or labels
+    these alone instead of all candidates (None: it does not); with them a case of the click-through protocol may have no
+    targets. 0 is again an item outside the candidates.
     """
 
     users: IntArray
     histories: Ragged
     targets: Ragged
     repeats: IntArray | None = None
+    others: Ragged | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -109,7 +112,30 @@ class Cases:
     def take(self, rows: IntArray) -> Cases:
         """The given cases, in the given order."""
         repeats = None if self.repeats is None else Ragged(self.repeats, self.targets.offsets).take(rows).values
-        return Cases(self.users[rows], self.histories.take(rows), self.targets.take(rows), repeats)
+        others = None if self.others is None else self.others.take(rows)
+        return Cases(self.users[rows], self.histories.take(rows), self.targets.take(rows), repeats, others)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The training rows of a click-through split: pairs of user and item that were drawn before the split, with their labels.
+
+    Attributes
+    ----------
+    users
+        (N,) dataset user numbers.
+    items
+        (N,) model indices, 0 outside the candidates.
+    labels
+        (N,) 1 for an event, 0 for a drawn negative.
+    """
+
+    users: IntArray
+    items: IntArray
+    labels: IntArray
+
+    def __len__(self) -> int:
+        return len(self.users)
 
 
 @dataclass(frozen=True)
@@ -171,8 +197,11 @@ class TrainingData:
         None when the dataset has none.
     planted
         None for data that nobody simulated.
+    labelled
+        Positive and negative training rows of a click-through split; None for every other. ``train`` holds the positives alone.
     user_keys
-        A hash of each user's raw id, by user number: what random numbers for a user are keyed by. None for data without raw ids.
+        A hash of each user's raw id, by user number: what random numbers for a user are keyed by. None for data without raw
+        ids.
     """
 
     fingerprint: str
@@ -184,4 +213,5 @@ class TrainingData:
     item_features: Mapping[str, Features] = field(default_factory=dict)
     graph: Graph | None = None
     planted: Planted | None = None
+    labelled: Labelled | None = None
     user_keys: IntArray | None = None
