@@ -36,7 +36,7 @@ def hashed(seed: Tensor, *counters: Tensor) -> Tensor:
 
 def below(bits: Tensor, limit: Tensor) -> Tensor:
     """Integers from 0 to ``limit - 1`` out of 64 random bits each; ``limit`` is far below 2**53, so that none is favoured."""
-    return torch.remainder(_shifted(bits, 64 - _KEPT_BITS), limit)
+    return _shifted(bits, 64 - _KEPT_BITS) % limit
 
 
 def _mixed(value: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def _mixed(value: Tensor) -> Tensor:
 
 def _shifted(value: Tensor, bits: int) -> Tensor:
     """Shift to the right, filling with zeros: torch copies the sign instead."""
-    return (value >> bits) & (2 ** (64 - bits) - 1)
+    return torch.bitwise_and(value >> bits, 2 ** (64 - bits) - 1)
 
 
 class Outside:

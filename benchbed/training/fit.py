@@ -17,8 +17,10 @@ from benchbed.errors import ModelError
 from benchbed.evaluation.protocol import Protocol, parse_column
 from benchbed.evaluation.ranking import Evaluator, NanScores
 from benchbed.models.base import Recommender
+from benchbed.models.fold_in import FoldIn
 from benchbed.models.registry import model_class
 from benchbed.training.checkpoint import read_best, read_checkpoint, write_best, write_checkpoint
+from benchbed.training.fold_in import fold_in_agreement
 from benchbed.training.memory import PeakMemory
 from benchbed.training.result import TestResult, make_result, make_variety
 
@@ -142,6 +144,7 @@ class Fit:
         self._optimizers = self.model.optimizers() if kind.trained_by == "gradient" else []
         self._iterates = kind.trained_by != "counting"
         self._fitted = False
+        self._spent: dict[str, float] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._continue()
 
@@ -175,7 +178,14 @@ class Fit:
             "seconds": sum(e.seconds for e in self.history),
             "train_targets": int((self.data.train.items.lengths - 1).clip(0).sum()),
             "finished": self.finished or "",
+            **self._costs,
         }
+
+    @property
+    def _costs(self) -> dict[str, float]:
+        """What the model says of its costs, seconds of earlier parts of the run included."""
+        now = self.model.costs
+        return {name: value + (self._spent.get(name, 0.0) if name.endswith("_seconds") else 0.0) for name, value in now.items()}
 
     def step(self) -> Epoch:
         """Train one epoch, validate, write the checkpoint, and only then return.
@@ -232,7 +242,10 @@ class Fit:
         # Coverage is counted up to the cutoff that decides.
         widest = max(top, parse_column(self.protocol.select_by)[1], variety.said.cutoff if variety else 0)
         ranked = evaluator.rank(self.model, top=widest, variety=variety)
-        return make_result(cases, ranked, self.protocol, self.data, seconds=time.perf_counter() - started, variety=variety)
+        result = make_result(cases, ranked, self.protocol, self.data, seconds=time.perf_counter() - started, variety=variety)
+        if isinstance(self.model, FoldIn):
+            result.facts.update(fold_in_agreement(self.model, self.data))
+        return result
 
     def _train(self, started: float) -> float:
         if not self._iterates:
@@ -299,6 +312,7 @@ class Fit:
             "identity": self._identity,
             "epochs": [epoch.to_json() for epoch in self.history],
             "finished": self.finished,
+            "costs": self._costs,
             "random": self._random,
             "generator": self._generator.get_state(),
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
@@ -317,6 +331,7 @@ class Fit:
         self._progress = _Progress([Epoch.from_json(values) for values in state["epochs"]], state["finished"])
         if self._progress.finished == "max_epochs" and len(self.history) < self.spec.max_epochs:
             self._progress.finished = None
+        self._spent = state.get("costs", {})
         self._random = state["random"]
         self._generator.set_state(state["generator"])
         if self._iterates:
