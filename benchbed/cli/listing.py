@@ -45,7 +45,7 @@ def list_names(
 
 
 def _models() -> list[dict[str, object]]:
-    from benchbed.models.registry import BASELINES, MODELS, model_class
+    from benchbed.models.registry import MODELS, is_baseline, model_class
 
     rows: list[dict[str, object]] = []
     for name in MODELS:
@@ -54,7 +54,7 @@ def _models() -> list[dict[str, object]]:
             {
                 "name": name,
                 "variant": kind.variant(kind.Config()),
-                "baseline": name in BASELINES,
+                "baseline": is_baseline(name),
                 "user_mode": kind.user_mode,
                 "needs": ", ".join(sorted(kind.needs)).replace("_", " "),
                 "reference": kind.reference,

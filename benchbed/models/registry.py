@@ -15,6 +15,7 @@ MODELS: dict[str, str] = {
     "markov": "benchbed.models.markov:Markov",
     "item_knn": "benchbed.models.item_knn:ItemKNN",
     "ease": "benchbed.models.ease:EASE",
+    "ials": "benchbed.models.ials:IALS",
     "gru4rec": "benchbed.models.gru4rec:GRU4Rec",
     "comirec_sa": "benchbed.models.comirec_sa:ComiRecSA",
     "gru4recf": "benchbed.models.gru4recf:GRU4RecF",
@@ -23,8 +24,32 @@ MODELS: dict[str, str] = {
 }
 """Model name -> ``module:Class``."""
 
-BASELINES: tuple[str, ...] = ("popularity", "markov", "item_knn", "ease")
-"""Models that run in every benchmark unless it says ``baselines: none``."""
+BASELINES: tuple[str, ...] = ("popularity", "markov", "item_knn", "ease", "ials")
+"""Models that run in every benchmark unless it says ``baselines: none``; those that read an order only where there is one."""
+
+SESSION_BASELINES: tuple[str, ...] = ("session_knn",)
+"""Baselines of benchmarks on sessions, beside the others."""
+
+UNORDERED_SPLITS = ("click_through",)
+"""Kinds of split that draw rows at random, so that no order is left to learn from."""
+
+
+def baselines_of(split: str) -> tuple[str, ...]:
+    """The baselines that run on a kind of split.
+
+    Examples
+    --------
+    >>> baselines_of("session")[-1], "markov" in baselines_of("click_through")
+    ('session_knn', False)
+    """
+    if split in UNORDERED_SPLITS:
+        return tuple(name for name in BASELINES if name != "markov")
+    return (*BASELINES, *(SESSION_BASELINES if split == "session" else ()))
+
+
+def is_baseline(name: str) -> bool:
+    """Whether a model is a baseline of some kind of split."""
+    return name in BASELINES or name in SESSION_BASELINES
 
 
 def model_class(name: str) -> type[Recommender]:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_v
 from benchbed.config import Schema
 from benchbed.data.split.spec import SplitSpec
 from benchbed.evaluation.protocol import Protocol
-from benchbed.models.registry import BASELINES
+from benchbed.models.registry import baselines_of
 
 
 def _plain(name: str) -> str:
@@ -157,7 +157,8 @@ class Benchmark(Schema):
         rows: tuple[str, ...] | None = info.data.get("models")
         evaluation: Protocol | None = info.data.get("evaluation")
         columns = evaluation.columns if evaluation is not None else None
-        added = BASELINES if info.data.get("baselines") == "all" else ()
+        split: SplitSpec | None = info.data.get("split")
+        added = baselines_of(split.kind) if split is not None and info.data.get("baselines") == "all" else ()
         for entry in value:
             if rows is not None and entry.row not in (*rows, *added):
                 raise ValueError(f"'{entry.row}' is no row of this benchmark ({', '.join((*rows, *added))})")

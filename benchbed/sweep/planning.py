@@ -11,7 +11,7 @@ from benchbed.config import fingerprint
 from benchbed.data.fingerprints import protocol_fingerprint
 from benchbed.data.prepare import Prepared
 from benchbed.data.split.make import PreparedSplit
-from benchbed.models.registry import BASELINES, model_class
+from benchbed.models.registry import is_baseline, model_class
 from benchbed.search.plans import FinalPlan, SearchPlan, Shape
 from benchbed.search.studies import Best
 from benchbed.sweep.benchmark import Benchmark
@@ -141,7 +141,7 @@ def _about(name: str, material: Material, plans: Sequence[SearchPlan]) -> dict[s
     return {
         "model": space.model,
         "variant": space.default_variant,
-        "baseline": space.model in BASELINES,
+        "baseline": is_baseline(space.model),
         "user_mode": kind.user_mode,
         "trained_by": kind.trained_by,
         "ceiling": kind.ceiling,

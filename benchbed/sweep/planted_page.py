@@ -10,7 +10,7 @@ from typing import Any
 
 import benchbed
 from benchbed.config import fingerprint
-from benchbed.models.registry import BASELINES
+from benchbed.models.registry import is_baseline
 from benchbed.sweep.benchmark import Benchmark
 from benchbed.sweep.planted_claims import (
     MOST_ERRORS,
@@ -191,7 +191,7 @@ def _ceiling(claims: Claims, shops: Sequence[Shop], against: Sequence[UnderCeili
 def _simple(claims: Claims, shops: Sequence[Shop]) -> Iterator[str]:
     """How the rows stand to the best of the baselines; no claim is about it, and no reader should miss it."""
     names = list(shops[0].values[claims.metric])
-    simple = [name for name in names if name in BASELINES]
+    simple = [name for name in names if is_baseline(name)]
     if not simple:
         return
     means = {name: estimate(shops, claims.metric, {name: 1.0}, None, claims.level).mean for name in simple}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from benchbed.data.card import Card, load_card
 from benchbed.errors import BenchbedError, ConfigError, Problem, UnknownNameError, nearest
-from benchbed.models.registry import BASELINES, MODELS, model_class
+from benchbed.models.registry import MODELS, baselines_of, model_class
 from benchbed.search.space import SearchSpace
 from benchbed.search.space_file import find_space, load_space
 from benchbed.sweep.benchmark import Benchmark
@@ -52,8 +52,8 @@ class Checked:
 
 def all_models(benchmark: Benchmark) -> tuple[str, ...]:
     """The models of a benchmark and, unless it says ``baselines: none``, those that always run."""
-    added = () if benchmark.baselines == "none" else tuple(name for name in BASELINES if name not in benchmark.models)
-    return (*benchmark.models, *added)
+    added = () if benchmark.baselines == "none" else baselines_of(benchmark.split.kind)
+    return (*benchmark.models, *(name for name in added if name not in benchmark.models))
 
 
 def preflight(benchmark: Benchmark, workspace: Workspace, chosen: list[str] | None = None) -> Checked:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from benchbed.errors import ConfigError, UnknownNameError
-from benchbed.models.registry import BASELINES
+from benchbed.models.registry import BASELINES, baselines_of
 from benchbed.sweep.lookup import find_benchmark, known_benchmarks, load_benchmark
 from benchbed.sweep.preflight import all_models, preflight
 from benchbed.sweep.protocol_words import protocol_words
@@ -108,3 +108,14 @@ def test_a_models_needs_are_asked_of_the_card(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="ease needs graph") as caught:
         preflight(load_benchmark(path), workspace)
     assert "item features" in str(caught.value)
+
+
+def test_baselines_fit_the_kind_of_split(tmp_path):
+    """Sessions get their own nearest neighbours; where rows are drawn at random no model of the order runs."""
+    path = tmp_path / "b.yaml"
+    sessions = TEXT.replace("kind: leave_one_out", "kind: session")
+    assert sessions != TEXT
+    path.write_text(sessions)
+    assert set(all_models(load_benchmark(path))) == {"gru4rec", *BASELINES, "session_knn"}
+    assert "markov" in baselines_of("user_disjoint") and "markov" not in baselines_of("click_through")
+    assert "session_knn" not in baselines_of("leave_one_out")
