@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchbed.data.split.spec import SplitSpec
 from benchbed.evaluation.protocol import METRICS, VARIANTS, Protocol
-from benchbed.models.registry import BASELINES
+from benchbed.models.registry import baselines_of
 from benchbed.sweep.benchmark import Benchmark
 
 
@@ -31,6 +31,8 @@ def _split(benchmark: Benchmark) -> list[str]:
         words = ["Split: each user's last event is the test target, the one before it the validation target."]
     elif split.kind == "session":
         words = _sessions(split)
+    elif split.kind == "temporal":
+        words = _stretches(split)
     else:
         parts, share = ":".join(str(part) for part in split.parts), f"{100 * float(split.history_share):g} %"
         words = [
@@ -47,6 +49,8 @@ def _split(benchmark: Benchmark) -> list[str]:
     words.append(
         f"Split seed: {seeds} (held-out sessions do not depend on it)."
         if split.kind == "session"
+        else f"Split seed: {seeds} (what is held out does not depend on it)."
+        if split.kind == "temporal"
         else f"Split seed: {seeds}."
         if len(split.seeds) == 1
         else f"Split seeds: {seeds}; search and tests are repeated for each and pooled."
@@ -70,6 +74,20 @@ def _sessions(split: SplitSpec) -> list[str]:
         "than any target.",
         "Without times a session is as new as its place in the log, and nothing is dropped.",
         "The first event of a held-out session is its history, the others are targets.",
+    ]
+
+
+def _stretches(split: SplitSpec) -> list[str]:
+    if split.test_days is not None:
+        days = f"{split.test_days:g} days" if split.test_days != 1 else "day"
+        held = f"events of the last {days} are test targets, those of as much time before are validation targets"
+    else:
+        share = f"{100 * float(split.newest_share):g} %"
+        held = f"the newest {share} of the events are test targets, as many before them validation targets"
+    return [
+        f"Split in time, at the same moments for all users: {held}; the rest is trained on.",
+        "No training event is as late as any target. A user's history is all own events before the stretch; users without one "
+        "are not evaluated.",
     ]
 
 
@@ -154,4 +172,4 @@ def _final(benchmark: Benchmark) -> list[str]:
 def _baselines(benchmark: Benchmark) -> list[str]:
     if benchmark.baselines == "none":
         return ["The baselines were switched off."]
-    return [f"Baselines that always run, tuned with the same budget: {', '.join(BASELINES)}."]
+    return [f"Baselines that always run, tuned with the same budget: {', '.join(baselines_of(benchmark.split.kind))}."]
