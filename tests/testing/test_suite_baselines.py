@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchbed.models.ease import EASE
+from benchbed.models.ials import IALS
 from benchbed.models.item_knn import ItemKNN
 from benchbed.models.markov import Markov
 from benchbed.models.popularity import Popularity
@@ -26,3 +27,8 @@ class TestItemKNN(ModelSuite):
 class TestEASE(ModelSuite):
     model = EASE
     parameters = {"regularisation": 3.0}
+
+
+class TestIALS(ModelSuite):
+    model = IALS
+    parameters = {"embedding_size": 6, "regularization": 0.05}
