@@ -95,8 +95,13 @@ def _dataset_warnings(found: Mapping[str, Any], card: Card) -> list[str]:
     return told
 
 
-def audit_split(connection: DuckDBPyConnection, *, timed: bool, disjoint: bool, k_core_item: int | None) -> dict[str, Any]:
-    """Of a split whose rows are in the tables ``events``, ``train``, ``valid``, ``test`` and ``vocabulary``."""
+def audit_split(
+    connection: DuckDBPyConnection, *, timed: bool, disjoint: bool, k_core_item: int | None, edges: Mapping[str, int]
+) -> dict[str, Any]:
+    """Of a split whose rows are in the tables ``events``, ``train``, ``valid``, ``test`` and ``vocabulary``.
+
+    ``edges`` has the moment at which a part begins for everybody, where there is one; a user's cut is that moment then.
+    """
     users, short = _one(
         connection, 'SELECT count(*), count(*) FILTER (length < 3) FROM (SELECT DISTINCT "user", length FROM events)'
     )
@@ -108,8 +113,8 @@ def audit_split(connection: DuckDBPyConnection, *, timed: bool, disjoint: bool, 
         "catalogue_items": _one(connection, "SELECT count(*) FROM vocabulary"),
         "users_shorter_than_3": short,
     }
-    found["valid"] = _audit_part(connection, "valid", timed=timed)
-    found["test"] = _audit_part(connection, "test", timed=timed)
+    for part in ("valid", "test"):
+        found[part] = _audit_part(connection, part, timed=timed, edge=edges.get(part))
     shared = """
         SELECT
             (SELECT count(*) FROM (SELECT "user" FROM train INTERSECT SELECT "user" FROM valid)),
@@ -132,7 +137,7 @@ def audit_split(connection: DuckDBPyConnection, *, timed: bool, disjoint: bool, 
     return found | {"warnings": _split_warnings(found)}
 
 
-def _audit_part(connection: DuckDBPyConnection, part: str, *, timed: bool) -> dict[str, Any]:
+def _audit_part(connection: DuckDBPyConnection, part: str, *, timed: bool, edge: int | None) -> dict[str, Any]:
     cases = _one(connection, f'SELECT count(DISTINCT "user") FROM {part}')
     targets, unknown, repeats = _one(
         connection,
@@ -156,6 +161,8 @@ def _audit_part(connection: DuckDBPyConnection, part: str, *, timed: bool) -> di
             SELECT max(timestamp) FILTER (NOT target) AS cut, min(timestamp) FILTER (target) AS next FROM {part} GROUP BY "user"
         """
         found["cuts_inside_a_tie_share"] = _one(connection, f"SELECT avg((cut = next)::INTEGER) FROM ({cuts})")
+        if edge is not None:  # what is older than the part was known when it began, however long ago a user was there
+            cuts = f"SELECT {edge - 1} AS cut"
         found["training_events_after_cut_share"] = _one(
             connection,
             f"""

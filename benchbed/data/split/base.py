@@ -42,6 +42,8 @@ class Split(ABC):
     def __init__(self, spec: SplitSpec, seed: int, unit: str | None = None) -> None:
         """``unit`` is that of the timestamps; None without times."""
         self.spec, self.seed, self.unit = spec, seed, unit
+        self.edges: dict[str, int] = {}
+        """The moment at which a part begins for everybody, where it is one and the same; known after :meth:`divide`."""
 
     @abstractmethod
     def divide(self, connection: DuckDBPyConnection) -> dict[str, int]:

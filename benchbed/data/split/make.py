@@ -24,12 +24,13 @@ from benchbed.data.split.base import Split, make_vocabulary, order_events, train
 from benchbed.data.split.leave_one_out import LeaveOneOut
 from benchbed.data.split.session import SessionSplit
 from benchbed.data.split.spec import SplitSpec
+from benchbed.data.split.temporal import TemporalSplit
 from benchbed.data.split.user_disjoint import UserDisjoint
 from benchbed.data.stored import is_whole, read_json, readable_tables, sizes
 from benchbed.data.tables import write_table
 from benchbed.errors import DataError
 
-KINDS: dict[str, type[Split]] = {kind.kind: kind for kind in (UserDisjoint, LeaveOneOut, SessionSplit)}
+KINDS: dict[str, type[Split]] = {kind.kind: kind for kind in (UserDisjoint, LeaveOneOut, SessionSplit, TemporalSplit)}
 
 LAYOUT = 3
 """Raised when the same split is written otherwise. 3: sequences in the order in which they begin; counts of every_next."""
@@ -126,7 +127,11 @@ def _make(prepared: Prepared, spec: SplitSpec, seed: int, folder: Path) -> Prepa
         make_vocabulary(connection, seed)
         k_core = prepared.manifest["card"]["clean"]["k_core"]
         audit = audit_split(
-            connection, timed=timed, disjoint=split.disjoint, k_core_item=None if k_core is None else k_core["item"]
+            connection,
+            timed=timed,
+            disjoint=split.disjoint,
+            k_core_item=None if k_core is None else k_core["item"],
+            edges=split.edges,
         )
         connection.execute("SET preserve_insertion_order = true")
         write_table(connection, training_rows(spec.ties, seed, timed=timed), building / "train.parquet")
@@ -147,6 +152,7 @@ def _make(prepared: Prepared, spec: SplitSpec, seed: int, folder: Path) -> Prepa
         "counts": counts,
         "timed": timed,
         "layout": LAYOUT,
+        **({"edges": split.edges} if split.edges else {}),
     }
     audit["warnings"] += split.warnings(counts)
     write_json(building / "audit.json", audit | {"counts": counts, "cases": count_all_options(building, files[1], files[3])})

@@ -14,8 +14,19 @@ SPLITS: dict[str, str] = {
     "user_disjoint": "users are divided into train, validation and test; held-out users give a history and targets",
     "leave_one_out": "the last event of each user is the test target, the one before it the validation target",
     "session": "whole sessions are held out, the newest or those of a file; each event after a session's first is a target",
+    "temporal": "everybody's events from one moment on are test targets, those of the stretch before it validation targets",
 }
 """Every split kind, with its meaning in words."""
+
+_OWNERS: dict[str, tuple[str, ...]] = {
+    "ratios": ("user_disjoint",),
+    "input_fraction": ("user_disjoint",),
+    "test_days": ("session", "temporal"),
+    "test_share": ("session", "temporal"),
+    "by": ("session",),
+    "valid_share": ("session",),
+}
+"""The split kinds that a key belongs to."""
 
 
 def _order(value: str) -> str:
@@ -39,29 +50,30 @@ class SplitSpec(Schema):
     Attributes
     ----------
     kind
-        ``user_disjoint``, ``leave_one_out`` or ``session``.
+        ``user_disjoint``, ``leave_one_out``, ``session`` or ``temporal``.
     ratios
         Train : validation : test, in users (``user_disjoint`` only; default 8:1:1).
     input_fraction
         Share of a held-out user's events that becomes the history (``user_disjoint`` only; default 0.8).
     test_days
         The sessions that begin in the last so many days (of 24 hours) of the log are tested, those that begin in as many days
-        before are validated (``session`` only).
+        before are validated (``session``); likewise events (``temporal``).
     test_share
-        The newest share of the sessions is tested, as many before them are validated (``session`` only; 0.1 where nothing else
-        is said).
+        The newest share of the sessions (``session``) or of the events (``temporal``) is tested, as many before them are
+        validated (0.1 where nothing else is said).
     by
         ``column: NAME``: the sessions with the largest value of this column are tested (``session`` only).
     valid_share
         With ``by``: the newest share of the other sessions is validated (default 0.1).
     seeds
-        One whole sweep a seed; the leaderboard pools them. A session split takes one: held-out sessions are the same for all.
+        One whole sweep a seed; the leaderboard pools them. Session and temporal splits take one: they hold out
+        the same for all.
     ties
         Order of events of one user that share a timestamp: ``hash`` (keyed by split seed, raw user and raw item), ``file``
         (the order of the log), or ``column: NAME`` (an additional column of the card).
     """
 
-    kind: Literal["user_disjoint", "leave_one_out", "session"]
+    kind: Literal["user_disjoint", "leave_one_out", "session", "temporal"]
     ratios: tuple[int, int, int] | None = None
     input_fraction: float | None = None
     test_days: float | None = Field(None, gt=0)
@@ -90,17 +102,17 @@ class SplitSpec(Schema):
     def _distinct(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
         if len(set(value)) != len(value):
             raise ValueError("a seed stands twice")
-        if len(value) > 1 and info.data.get("kind") == "session":
-            raise ValueError("a session split holds out the same sessions for every seed, so it takes one seed")
+        if len(value) > 1 and (kind := info.data.get("kind")) in ("session", "temporal"):
+            raise ValueError(f"a {kind} split holds out the same for every seed, so it takes one seed")
         return value
 
     @field_validator("ratios", "input_fraction", "test_days", "test_share", "by", "valid_share")
     @classmethod
     def _belongs(cls, value: object, info: ValidationInfo) -> object:
-        owner = "user_disjoint" if info.field_name in ("ratios", "input_fraction") else "session"
-        kind = info.data.get("kind", owner)
-        if value is not None and kind != owner:
-            raise ValueError(f"this belongs to the {owner} split; with {kind} it would change nothing")
+        owners = _OWNERS[str(info.field_name)]
+        kind = info.data.get("kind", owners[0])
+        if value is not None and kind not in owners:
+            raise ValueError(f"this belongs to the {' or '.join(owners)} split; with {kind} it would change nothing")
         return value
 
     @field_validator("test_share", "by")
@@ -108,7 +120,7 @@ class SplitSpec(Schema):
     def _one_way(cls, value: object, info: ValidationInfo) -> object:
         other = next((key for key in ("test_days", "test_share") if info.data.get(key) is not None), None)
         if value is not None and other is not None:
-            raise ValueError(f"{other} already says which sessions are tested; give one of them")
+            raise ValueError(f"{other} already says what is tested; give one of them")
         return value
 
     @field_validator("valid_share")
@@ -139,8 +151,10 @@ class SplitSpec(Schema):
         made: dict[str, object] = {"kind": self.kind, "ties": self.ties, "seed": seed}
         if self.kind == "user_disjoint":
             made |= {"ratios": list(self.parts), "input_fraction": str(self.history_share)}
-        elif self.kind == "session" and self.test_days is not None:
+        elif self.kind in ("session", "temporal") and self.test_days is not None:
             made |= {"test_days": str(self.test_days)}
+        elif self.kind == "temporal":
+            made |= {"newest_share": str(self.newest_share)}
         elif self.kind == "session":
             made |= {"newest_share": str(self.newest_share), "by": self.by}
         return made
