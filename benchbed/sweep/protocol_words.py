@@ -35,8 +35,13 @@ def _split(benchmark: Benchmark) -> list[str]:
         words = _stretches(split)
     else:
         parts, share = ":".join(str(part) for part in split.parts), f"{100 * float(split.history_share):g} %"
+        trained = (
+            "the histories of held-out users are trained on (weak generalisation)"
+            if split.kind == "partial_history"
+            else "no held-out user is trained on"
+        )
         words = [
-            f"Split: users are divided {parts} into training, validation and test; no held-out user is trained on.",
+            f"Split: users are divided {parts} into training, validation and test; {trained}.",
             f"The first {share} of a held-out user's events are the history, the rest the targets.",
         ]
     if split.ties == "hash":

@@ -25,12 +25,14 @@ from benchbed.data.split.leave_one_out import LeaveOneOut
 from benchbed.data.split.session import SessionSplit
 from benchbed.data.split.spec import SplitSpec
 from benchbed.data.split.temporal import TemporalSplit
-from benchbed.data.split.user_disjoint import UserDisjoint
+from benchbed.data.split.user_disjoint import PartialHistory, UserDisjoint
 from benchbed.data.stored import is_whole, read_json, readable_tables, sizes
 from benchbed.data.tables import write_table
 from benchbed.errors import DataError
 
-KINDS: dict[str, type[Split]] = {kind.kind: kind for kind in (UserDisjoint, LeaveOneOut, SessionSplit, TemporalSplit)}
+KINDS: dict[str, type[Split]] = {
+    kind.kind: kind for kind in (UserDisjoint, PartialHistory, LeaveOneOut, SessionSplit, TemporalSplit)
+}
 
 LAYOUT = 3
 """Raised when the same split is written otherwise. 3: sequences in the order in which they begin; counts of every_next."""

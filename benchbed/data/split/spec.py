@@ -12,6 +12,7 @@ from benchbed.config import Schema, fingerprint
 
 SPLITS: dict[str, str] = {
     "user_disjoint": "users are divided into train, validation and test; held-out users give a history and targets",
+    "partial_history": "as user_disjoint, but the histories of held-out users are trained on too (weak generalisation)",
     "leave_one_out": "the last event of each user is the test target, the one before it the validation target",
     "session": "whole sessions are held out, the newest or those of a file; each event after a session's first is a target",
     "temporal": "everybody's events from one moment on are test targets, those of the stretch before it validation targets",
@@ -19,8 +20,8 @@ SPLITS: dict[str, str] = {
 """Every split kind, with its meaning in words."""
 
 _OWNERS: dict[str, tuple[str, ...]] = {
-    "ratios": ("user_disjoint",),
-    "input_fraction": ("user_disjoint",),
+    "ratios": ("user_disjoint", "partial_history"),
+    "input_fraction": ("user_disjoint", "partial_history"),
     "test_days": ("session", "temporal"),
     "test_share": ("session", "temporal"),
     "by": ("session",),
@@ -50,11 +51,12 @@ class SplitSpec(Schema):
     Attributes
     ----------
     kind
-        ``user_disjoint``, ``leave_one_out``, ``session`` or ``temporal``.
+        A name of ``SPLITS``.
     ratios
-        Train : validation : test, in users (``user_disjoint`` only; default 8:1:1).
+        Train : validation : test, in users (``user_disjoint`` and ``partial_history`` only; default 8:1:1).
     input_fraction
-        Share of a held-out user's events that becomes the history (``user_disjoint`` only; default 0.8).
+        Share of a held-out user's events that becomes the history (``user_disjoint`` and ``partial_history`` only;
+        default 0.8).
     test_days
         The sessions that begin in the last so many days (of 24 hours) of the log are tested, those that begin in as many days
         before are validated (``session``); likewise events (``temporal``).
@@ -73,7 +75,7 @@ class SplitSpec(Schema):
         (the order of the log), or ``column: NAME`` (an additional column of the card).
     """
 
-    kind: Literal["user_disjoint", "leave_one_out", "session", "temporal"]
+    kind: Literal["user_disjoint", "partial_history", "leave_one_out", "session", "temporal"]
     ratios: tuple[int, int, int] | None = None
     input_fraction: float | None = None
     test_days: float | None = Field(None, gt=0)
@@ -149,7 +151,7 @@ class SplitSpec(Schema):
     def identity(self, seed: int) -> dict[str, object]:
         """All that decides the rows of one split."""
         made: dict[str, object] = {"kind": self.kind, "ties": self.ties, "seed": seed}
-        if self.kind == "user_disjoint":
+        if self.kind in ("user_disjoint", "partial_history"):
             made |= {"ratios": list(self.parts), "input_fraction": str(self.history_share)}
         elif self.kind in ("session", "temporal") and self.test_days is not None:
             made |= {"test_days": str(self.test_days)}

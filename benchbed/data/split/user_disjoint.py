@@ -20,6 +20,7 @@ class UserDisjoint(Split):
 
     kind: ClassVar[str] = "user_disjoint"
     disjoint: ClassVar[bool] = True
+    trains_on_histories: ClassVar[bool] = False
 
     def divide(self, connection: DuckDBPyConnection) -> dict[str, int]:
         """Make ``train``, ``valid`` and ``test``; returns counts of users."""
@@ -35,11 +36,14 @@ class UserDisjoint(Split):
             FROM (SELECT index, row_number() OVER (ORDER BY {keyed(self.seed, "id")}) AS place FROM users)
             """
         )
-        connection.execute(
-            """CREATE VIEW train AS SELECT events.* FROM events JOIN parts USING ("user") WHERE part = 'train'"""
-        )
         share = self.spec.history_share
         cut = f"greatest(1, least(length - 1, ({share.numerator} * length) // {share.denominator}))"
+        connection.execute(
+            f"""
+            CREATE VIEW train AS SELECT events.* FROM events JOIN parts USING ("user")
+            WHERE part = 'train' OR ({self.trains_on_histories} AND position <= {cut})
+            """
+        )
         for part in ("valid", "test"):
             connection.execute(
                 f"""
@@ -61,3 +65,15 @@ class UserDisjoint(Split):
             "valid_users_with_one_event": int(short[0]),
             "test_users_with_one_event": int(short[1]),
         }
+
+
+class PartialHistory(UserDisjoint):
+    """The same cases, but what held-out users did before their targets is trained on (weak generalisation).
+
+    It gives users of a model with user vectors rows of their own. Its numbers belong to another protocol than those of
+    :class:`UserDisjoint`, for every model: training has seen the histories that models are asked about.
+    """
+
+    kind: ClassVar[str] = "partial_history"
+    disjoint: ClassVar[bool] = False
+    trains_on_histories: ClassVar[bool] = True

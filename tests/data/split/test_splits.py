@@ -247,3 +247,18 @@ def test_the_audit_counts_what_held_out_users_added_to_the_core(prepared_log):
     kept = {item for part in made.values() for history, targets in part.values() for item in history + targets}
     assert split.audit["k_core_items_short_in_training"] == sum(trained[item] < 3 for item in kept)
     assert split.audit["k_core_items_short_in_training"] > 0
+
+
+def test_partial_history_has_the_same_cases_and_trains_on_their_histories(prepared_log):
+    prepared = prepared_log(random_log(4, events=300, users=40, items=60))
+    made = {
+        kind: all_parts(prepared, split_dataset(prepared, SplitSpec(kind=kind, ratios=(2, 1, 1)), 5))
+        for kind in ("user_disjoint", "partial_history")
+    }
+    for part in ("valid", "test"):
+        assert made["partial_history"][part] == made["user_disjoint"][part]
+        for user, (history, _) in made["partial_history"][part].items():
+            assert user not in made["user_disjoint"]["train"]
+            assert made["partial_history"]["train"][user][0] == history
+    for user, events in made["user_disjoint"]["train"].items():
+        assert made["partial_history"]["train"][user] == events
