@@ -28,7 +28,7 @@ VARIANTS: dict[str, str] = {
 """Forms of metrics as some papers report them: comparable with those papers alone, shown apart, never selected by."""
 
 LABELLED: dict[str, str] = {
-    "auc": "share of pairs of a positive and a negative row, of all users together, with the positive scored higher; ties count half",
+    "auc": "share of pairs of a positive and a negative row, of all users together, where the positive is above; ties: half",
     "accuracy": "share of rows that are on their label's side of probability 1/2; of models whose scores are logits",
 }
 """Metrics of labelled rows, with their definition in words: those of ``mode: click_through``, and of it alone."""

@@ -1,11 +1,11 @@
-"""Full ranking in blocks on the device: scores -> mask -> ranks of the targets, and the first items of the list."""
+"""Full ranking in blocks on the device: scores -> mask -> ranks of the targets, and the first items of the list.
+
+The other modes of a protocol, which look at listed items alone, are those of :mod:`benchbed.evaluation.listed`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol as TypingProtocol
-from typing import runtime_checkable
 
 import numpy as np
 import torch
@@ -16,55 +16,15 @@ from benchbed.data.histories import Histories
 from benchbed.errors import ModelError
 from benchbed.evaluation.averages import mean_over
 from benchbed.evaluation.diversity import Variety
+from benchbed.evaluation.listed import LabelledCases, LabelledRows, ListedCases
 from benchbed.evaluation.metrics import FloatArray, metric_values
 from benchbed.evaluation.protocol import Protocol
+from benchbed.evaluation.scoring import BLOCK_ROWS, NanScores, Proposer, Scorer, block_scores
+
+__all__ = ["Evaluator", "NanScores", "RankedCases", "Scorer"]
 
 BLOCK_NUMBERS = 2**22
 """Scores in one block on a processor; a GPU takes 16 times as many."""
-
-BLOCK_ROWS = 2**14
-"""Most histories in one block: with few items it is the encoding of histories that fills the memory, not their scores."""
-
-
-class NanScores(ModelError):
-    """A model gave scores that are no numbers."""
-
-
-class Scorer(TypingProtocol):
-    """What ranking asks of a model."""
-
-    @property
-    def name(self) -> str:
-        """As in benchmark files."""
-        ...
-
-    def scores(self, histories: Histories, items: Tensor | None = None) -> Tensor:
-        """(B, n_items + 1) scores."""
-        ...
-
-
-@runtime_checkable
-class Proposer(TypingProtocol):
-    """A model that says itself what re-ranked lists are made of, such as the first items of each of a user's interests."""
-
-    def candidates(self, histories: Histories, n: int, *, exclude_seen: bool = False) -> Tensor:
-        """(B, M) items, n or more for each of the ways in which it looks at a user; 0 for none."""
-        ...
-
-
-@runtime_checkable
-class BlockScorer(TypingProtocol):
-    """A model that does once what all blocks of histories need, as :class:`benchbed.models.base.Recommender` can."""
-
-    def block_scores(self, histories: Histories) -> Callable[[int, int], Tensor]:
-        """Scores for the histories from one number to another."""
-        ...
-
-
-def _giver(model: Scorer, histories: Histories) -> Callable[[int, int], Tensor]:
-    if isinstance(model, BlockScorer):
-        return model.block_scores(histories)
-    return lambda start, stop: model.scores(histories.block(start, stop))
 
 
 @dataclass(frozen=True)
@@ -74,21 +34,25 @@ class RankedCases:
     Attributes
     ----------
     ranks
-        One row a case, aligned with its targets: rank from 1 among the candidates, 0 for a target outside them.
+        One row a case, aligned with its targets: rank from 1 among the candidates, 0 for a target outside them. Empty rows
+        where labelled rows are told apart.
     top_items, top_scores
         (n_cases, n) the head of every list, or None when it was not asked for; item 0 pads a list shorter than n.
     constant
         Cases whose candidates all got the same score.
+    labelled
+        With ``mode: click_through`` what became of the labelled rows; else None.
     """
 
     ranks: Ragged
     top_items: IntArray | None
     top_scores: FloatArray | None
     constant: int
+    labelled: LabelledRows | None = None
 
 
 class Evaluator:
-    """Ranks all candidates for a fixed set of cases, again and again.
+    """Evaluates a fixed set of cases, again and again.
 
     Cases, and everything derived from them, move to the device once.
 
@@ -99,9 +63,14 @@ class Evaluator:
     n_items
         Number of candidates.
     protocol
-        ``seen_items`` decides the mask, ``seed`` the order of items with equal scores.
+        ``mode`` decides what is compared, ``seen_items`` the mask, ``seed`` the order of items with equal scores.
     device
         Where the scores are made.
+
+    Raises
+    ------
+    DataError
+        The protocol compares listed items, and the cases list none, or none of one label.
     """
 
     def __init__(self, cases: Cases, n_items: int, protocol: Protocol, device: str | torch.device = "cpu") -> None:
@@ -115,17 +84,22 @@ class Evaluator:
         place = np.zeros(n_items + 1, dtype=np.int64)
         place[order] = np.arange(1, n_items + 1)
         self.tie_place = torch.as_tensor(place).to(self.device)  # the smaller place wins a tie
+        self.listed: ListedCases | None = None
+        if protocol.mode == "sampled":
+            self.listed = ListedCases(cases)
+        elif protocol.mode == "click_through":
+            self.listed = LabelledCases(cases, drop_unknown=protocol.unknown_targets == "drop")
 
     @torch.inference_mode()
     def rank(self, model: Scorer, top: int = 0, variety: Variety | None = None) -> RankedCases:
-        """Score every case and rank its targets.
+        """Score every case and rank its targets, or judge its labelled rows.
 
         Parameters
         ----------
         model
             What scores.
         top
-            Length of the lists to keep.
+            Length of the lists to keep; where listed items alone are compared there are none.
         variety
             Gets the lists of every block, for re-ranking; ``top`` must be its cutoff at least.
 
@@ -136,12 +110,14 @@ class Evaluator:
         ModelError
             The scores have the wrong shape.
         """
+        if self.listed is not None:
+            return self._compare_listed(model, self.listed)
         size = BLOCK_NUMBERS * (16 if self.device.type == "cuda" else 1)
         step = min(BLOCK_ROWS, max(1, size // (self.n_items + 1)))
         ranks: list[Tensor] = []
         heads: list[tuple[Tensor, Tensor]] = []
         constant = torch.zeros((), dtype=torch.int64, device=self.device)
-        give = _giver(model, self.histories)
+        give = block_scores(model, self.histories)
         for start in range(0, len(self.cases), step):
             stop = min(start + step, len(self.cases))
             block = self.histories.block(start, stop)
@@ -162,10 +138,27 @@ class Evaluator:
         )
 
     def evaluate(self, model: Scorer) -> dict[str, float]:
-        """Means of every column of the protocol, over users or cases as it says."""
-        values = metric_values(self.rank(model).ranks, self.protocol.columns, self.cases.repeats)
+        """Means of every column of the protocol, over users or cases as it says; without those that the model does not have."""
+        return self.means(self.rank(model))
+
+    def means(self, ranked: RankedCases) -> dict[str, float]:
+        """Means of what :meth:`rank` gave."""
+        if ranked.labelled is not None:
+            return {
+                name: float(value.mean()) for name, value in ranked.labelled.values.items() if name in self.protocol.metrics
+            }
+        values = metric_values(ranked.ranks, self.protocol.columns, self.cases.repeats)
         average = self.protocol.average
         return {column: mean_over(value, self.cases.users, average) for column, value in values.items()}
+
+    def _compare_listed(self, model: Scorer, listed: ListedCases) -> RankedCases:
+        scores = listed.scores(model, self.histories)
+        constant = listed.constant(scores)
+        if isinstance(listed, LabelledCases):
+            rows = listed.rows(scores, logits=bool(getattr(model, "logits", False)))
+            empty = Ragged(np.zeros(0, np.int64), np.zeros(len(self.cases) + 1, np.int64))
+            return RankedCases(empty, None, None, constant, rows)
+        return RankedCases(listed.ranks(scores, self.tie_place.cpu().numpy()), None, None, constant)
 
     def _candidate_scores(self, name: str, given: Tensor, block: Histories) -> Tensor:
         """Scores with -inf at padding and, where the protocol excludes them, at seen items; all others finite."""

@@ -16,8 +16,9 @@ from benchbed.errors import ModelError, nearest
 from benchbed.evaluation.aggregation import ItemCategories
 from benchbed.evaluation.averages import mean_over
 from benchbed.evaluation.diversity import Variety
+from benchbed.evaluation.listed import LabelledRows
 from benchbed.evaluation.metrics import FloatArray, metric_values
-from benchbed.evaluation.protocol import Protocol
+from benchbed.evaluation.protocol import Protocol, parse_column
 from benchbed.evaluation.ranking import RankedCases
 from benchbed.workspace import replacing
 
@@ -29,13 +30,17 @@ class TestResult:
     Attributes
     ----------
     metrics
-        Means over users or cases, as the protocol says, by column.
+        Means over users or cases, as the protocol says, by column; without those that the model does not have.
     facts
-        ``cases``, ``coverage`` (share of candidates that are in some list of ``select_by``'s cutoff), ``constant_cases``
-        (all candidates got one score), ``test_seconds``.
+        ``cases``, ``coverage`` (share of candidates that are in some list of ``select_by``'s cutoff; of full rankings alone),
+        ``constant_cases`` (all candidates got one score), ``test_seconds``; with listed negatives ``negatives``, with labelled
+        rows ``rows``.
     table
         One row a case: ``user``, ``n_targets``, every metric column, ``target_ranks``, ``top_items`` (model indices) and
-        ``top_scores``. Ranks and lists are the model's own, also where the metrics are of re-ranked lists.
+        ``top_scores``. Ranks and lists are the model's own, also where the metrics are of re-ranked lists. Among listed
+        negatives there are no lists, but ``n_negatives``. Of labelled rows one row each: ``user``, ``item`` (model index),
+        ``label``, ``score``, ``placement``, and ``auc`` and ``accuracy``, whose means are the metrics (see
+        :mod:`benchbed.evaluation.listed`); accuracy is null where it is not known.
     variety
         Where the protocol asks for it: ``feature``, ``cutoff`` and ``curve``, one entry for each weight with its means.
     """
@@ -83,7 +88,14 @@ def make_result(
     seconds: float,
     variety: Variety | None = None,
 ) -> TestResult:
-    """Metrics and table of ranked test cases; ``variety`` has seen the same cases."""
+    """Metrics and table of evaluated test cases; ``variety`` has seen the same cases."""
+    facts: dict[str, float] = {
+        "cases": float(len(cases)),
+        "constant_cases": float(ranked.constant),
+        "test_seconds": seconds,
+    }
+    if ranked.labelled is not None:
+        return _of_rows(ranked.labelled, protocol, facts)
     applied = variety is not None and variety.said.apply > 0
     counted = variety.reranked(variety.said.apply).ranks if variety is not None and applied else ranked.ranks
     values = metric_values(counted, protocol.columns, cases.repeats)
@@ -93,14 +105,12 @@ def make_result(
     columns: dict[str, pa.Array] = {
         "user": pa.array(cases.users),
         "n_targets": pa.array(cases.targets.lengths),
+        **({"n_negatives": pa.array(cases.others.lengths)} if cases.others is not None else {}),
         **{name: pa.array(value) for name, value in values.items()},
         "target_ranks": pa.ListArray.from_arrays(pa.array(ranked.ranks.offsets, pa.int32()), pa.array(ranked.ranks.values)),
     }
-    facts: dict[str, float] = {
-        "cases": float(len(cases)),
-        "constant_cases": float(ranked.constant),
-        "test_seconds": seconds,
-    }
+    if cases.others is not None:
+        facts["negatives"] = float(len(cases.others.values))
     if ranked.top_items is not None and ranked.top_scores is not None:
         width = ranked.top_items.shape[1]
         offsets = pa.array(np.arange(len(cases) + 1) * width, pa.int32())
@@ -108,11 +118,26 @@ def make_result(
         scores = pa.array(ranked.top_scores.ravel(), from_pandas=True)
         columns["top_scores"] = pa.ListArray.from_arrays(offsets, scores.cast(pa.float32()))
         lists = variety.applied if variety is not None and applied else ranked.top_items
-        head = lists[:, : int(protocol.select_by.rpartition("@")[2])]
+        head = lists[:, : parse_column(protocol.select_by)[1]]
         facts["coverage"] = float(len(np.setdiff1d(np.unique(head), [0])) / max(1, data.n_items))
     return TestResult(
         _means(values, cases, protocol), facts, pa.table(columns), _curve(cases, protocol, variety) if variety else None
     )
+
+
+def _of_rows(rows: LabelledRows, protocol: Protocol, facts: dict[str, float]) -> TestResult:
+    values = {name: value for name, value in rows.values.items() if name in protocol.metrics}
+    unknown = pa.nulls(len(rows.labels), pa.float64())
+    table: dict[str, pa.Array] = {
+        "user": pa.array(rows.users),
+        "item": pa.array(rows.items),
+        "label": pa.array(rows.labels),
+        "score": pa.array(rows.scores),
+        "placement": pa.array(rows.placement),
+        **{name: pa.array(values[name]) if name in values else unknown for name in protocol.metrics},
+    }
+    facts["rows"] = float(len(rows.labels))
+    return TestResult({name: float(value.mean()) for name, value in values.items()}, facts, pa.table(table))
 
 
 def _means(values: dict[str, FloatArray], cases: Cases, protocol: Protocol) -> dict[str, float]:

@@ -96,7 +96,8 @@ def test_without_weight_lists_and_accuracy_are_the_models_own(
 def test_the_pool_is_the_union_of_what_every_interest_likes_best(seen: str) -> None:
     model, (cases, _) = Proposing(), world()
     evaluator = Evaluator(cases, ITEMS, protocol().model_copy(update={"seen_items": seen}))
-    scores = evaluator._candidate_scores(model, evaluator.histories)
+    given = model.scores(evaluator.histories)
+    scores = evaluator._candidate_scores(model.name, given, evaluator.histories)
     pool, values = evaluator._pool(model, evaluator.histories, scores, evaluator._head(scores, 30), 6)
     products = model.each(evaluator.histories)
     for case in range(CASES):
