@@ -13,7 +13,8 @@ def made_up_data(users: int = 30, items: int = 28, longest: int = 12, seed: int 
 
     Users walk along a ring of items with noise, so that order carries a signal. Items are numbered by falling number of
     training events; some have none. There are sequences of one event, repeated items, and validation cases with an empty
-    history, with unknown items (0), and with an unknown target.
+    history, with unknown items (0), and with an unknown target. Every second case is one of a training user, with the training
+    sequence as its history; the others are of users whom training does not know.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ def made_up_data(users: int = 30, items: int = 28, longest: int = 12, seed: int 
     -------
     TrainingData
         With the item fields ``category`` (one value each, one item without) and ``tags`` (up to three values each), a
-        knowledge graph that links items to their categories, and times.
+        knowledge graph that links items to their categories, times, and keys of the users.
 
     Examples
     --------
@@ -58,9 +59,10 @@ def made_up_data(users: int = 30, items: int = 28, longest: int = 12, seed: int 
         item_counts=np.concatenate([[0], np.sort(raw)[::-1]]).astype(np.int64),
         item_ids=tuple(names.tolist()),
         train=Sequences(who, Ragged.of(rows), times.astype(np.int64)),
-        valid=_cases(users, rows, items),
+        valid=_cases(who, rows, items),
         item_features=_features(rng, number),
         graph=_graph(number),
+        user_keys=np.random.default_rng([seed, 1]).integers(2**62, size=2 * users + 8),
     )
 
 
@@ -69,10 +71,12 @@ def _walk(rng: np.random.Generator, length: int, ring: int) -> IntArray:
     return np.asarray((rng.integers(ring) + np.cumsum(steps)) % ring, dtype=np.int64)
 
 
-def _cases(users: int, rows: list[list[int]], items: int) -> Cases:
+def _cases(who: IntArray, rows: list[list[int]], items: int) -> Cases:
     histories = [*rows, [], [0], [1, 0, 2, 0], [items]]
     targets = [[(row[-1] % items) + 1] for row in rows] + [[1], [2, 3], [3], [0, 4]]
-    return Cases(np.arange(users + 1, users + 1 + len(histories)), Ragged.of(histories), Ragged.of(targets))
+    users = len(who) + 1 + np.arange(len(histories), dtype=np.int64)
+    users[: len(rows) : 2] = who[::2]
+    return Cases(users, Ragged.of(histories), Ragged.of(targets))
 
 
 def _features(rng: np.random.Generator, number: IntArray) -> dict[str, Features]:

@@ -14,23 +14,11 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from benchbed.config import canonical
-from benchbed.data.dataset import Ragged, TrainingData
-from benchbed.data.histories import Histories
+from benchbed.data.dataset import TrainingData
 from benchbed.errors import ModelError
-from benchbed.models.base import ModelConfig, Recommender
-from benchbed.testing.made_up import made_up_data
-from benchbed.testing.runs import (
-    Trace,
-    backward_passes,
-    build,
-    disturb,
-    finish,
-    histories_of,
-    open_fit,
-    same,
-    scores_of,
-)
+from benchbed.models.base import ModelConfig
+from benchbed.testing.runs import backward_passes, build, disturb, finish, histories_of, open_fit, pairs_of, same, scores_of
+from benchbed.testing.user_checks import UserChecks
 from benchbed.testing.variations import Vary, accepts, other_values
 
 NEEDS: dict[str, dict[str, Any]] = {
@@ -44,7 +32,7 @@ EXTREME = 1e3
 LARGEST_SCALE = 1e6
 
 
-class ModelSuite:
+class ModelSuite(UserChecks):
     """Inherit, name the model, and pytest runs every check.
 
     Attributes
@@ -76,15 +64,8 @@ class ModelSuite:
     >>> TestMarkov().test_every_hyper_parameter_matters("decay")
     """
 
-    model: ClassVar[type[Recommender]]
-    parameters: ClassVar[Mapping[str, Any]] = {}
     variations: ClassVar[Mapping[str, Any]] = {}
     refused: ClassVar[frozenset[str]] = frozenset()
-    tolerance: ClassVar[float] = 1e-5
-
-    def data(self) -> TrainingData:
-        """The data of all checks."""
-        return made_up_data()
 
     def targets_of_an_epoch(self, data: TrainingData) -> int:
         """Training targets of the split: every event of a sequence but its first."""
@@ -102,7 +83,7 @@ class ModelSuite:
         kind = self.model
         assert kind.name and kind.reference
         assert kind.needs <= {"sequences", *NEEDS}
-        assert kind.user_mode in ("inductive", "fold_in") and kind.trained_by in ("gradient", "counting")
+        assert kind.user_mode in ("inductive", "fold_in") and kind.trained_by in ("gradient", "solving", "counting")
         assert issubclass(kind.Config, ModelConfig)
         assert kind.variant(kind.Config()) and kind.variant(kind.Config.model_validate(dict(self.parameters)))
         with pytest.raises(ValidationError):
@@ -144,6 +125,18 @@ class ModelSuite:
             items = torch.tensor(chosen)
             self._close(scores_of(self._model(), histories_of(data.valid), items), scores[:, items])
 
+    def test_single_scores_and_blocks_are_the_same_scores(self) -> None:
+        """``block_scores`` gives rows of ``scores(histories)``, ``pair_scores`` single entries of them."""
+        data, scores, model = self.data(), self._scores(), self._model().eval()
+        n, histories = len(data.valid), histories_of(data.valid)
+        with torch.inference_mode():
+            give = model.block_scores(histories)
+            for start, stop in ((0, 5), (5, n)):
+                self._close(give(start, stop).cpu()[:, 1:], scores[start:stop, 1:])
+        owner, items = pairs_of(n, data.n_items)
+        with torch.inference_mode():
+            self._close(model.pair_scores(histories, owner, items).cpu(), scores[owner, items])
+
     def test_batches_and_order_of_cases_change_nothing(self) -> None:
         """A case gets its scores whoever stands beside it, before it and after it."""
         data, scores, model = self.data(), self._scores(), self._model()
@@ -170,15 +163,6 @@ class ModelSuite:
         pairs: list[tuple[list[int], list[int]]] = [([3, 0, 4], [3, 4]), ([0, 3, 4, 0], [3, 4]), ([0, 0], [])]
         for given, plain in pairs:
             self._close(self._ask([given])[:, 1:], self._ask([plain])[:, 1:])
-
-    def test_a_user_is_a_history(self) -> None:
-        """Models of mode ``inductive``: other numbers for the users change nothing, in training and in scoring."""
-        if self.model.user_mode != "inductive":
-            pytest.skip("users of this model are trained vectors")
-        data = self.data()
-        others = replace(data.valid, users=data.valid.users[::-1].copy() + 1000)
-        changed = replace(data, train=replace(data.train, users=data.train.users[::-1].copy()), valid=others)
-        assert not self._train(changed).differs_from(self._trained()), "other numbers for the users, other results"
 
     # Padding
 
@@ -237,7 +221,7 @@ class ModelSuite:
             disturb()
             runs.append(finish(open_fit(self.model, self.parameters, self.data(), tmp_path / str(place), seed=seed, epochs=2)))
         assert not runs[0].differs_from(runs[1]), "two runs of one seed differ"
-        if self.model.trained_by == "gradient":
+        if self.model.trained_by != "counting":
             assert runs[0].differs_from(runs[2]), "runs of two seeds are equal"
         else:
             assert not runs[0].differs_from(runs[2]), "a closed form that depends on the seed"
@@ -261,7 +245,7 @@ class ModelSuite:
         tested = fit.test(data.valid).table
         again = open_fit(self.model, self.parameters, data, tmp_path)
         assert again.test(data.valid).table.equals(tested), "a run that was opened again gives other lists"
-        if self.model.trained_by == "gradient":
+        if self.model.trained_by != "counting":
             other = build(self.model, self.parameters, data, seed=5)
             other.load_state_dict(fit.model.state_dict())
             histories = histories_of(data.valid)
@@ -274,6 +258,8 @@ class ModelSuite:
         if self.model.trained_by == "gradient":
             for _ in backward_passes(model):
                 pass
+        elif self.model.trained_by == "solving":
+            model.solve(torch.Generator())
         scores_of(model, histories_of(self.data().valid))
         assert not sealed.opened, "the model reads validation cases"
 
@@ -304,46 +290,6 @@ class ModelSuite:
             f"{key}: {', '.join(map(repr, dead))} changed nothing. Give a value and a context that matter in `variations`, "
             "or let the Config refuse the key where it has no effect, or remove it."
         )
-
-    # Tools
-
-    def _close(self, found: Tensor, expected: Tensor) -> None:
-        size = max(1.0, float(expected.abs().max())) if expected.numel() else 1.0
-        torch.testing.assert_close(found, expected, rtol=0, atol=self.tolerance * size)
-
-    def _build(self, data: TrainingData) -> Recommender:
-        return build(self.model, self.parameters, data)
-
-    def _gradient_model(self, data: TrainingData) -> Recommender:
-        if self.model.trained_by != "gradient":
-            pytest.skip("a closed form has no gradients and no batches")
-        return self._build(data)
-
-    def _train(self, data: TrainingData, changes: Mapping[str, Any] | None = None, epochs: int = 1) -> Trace:
-        with TemporaryDirectory() as folder:
-            return finish(open_fit(self.model, {**self.parameters, **(changes or {})}, data, Path(folder), epochs=epochs))
-
-    def _trained(self, changes: Mapping[str, Any] | None = None, epochs: int = 1) -> Trace:
-        """The run under changed hyper-parameters, made once: data and seed are always the same."""
-        run = type(self), canonical(changes or {}), epochs
-        if run not in _TRACES:
-            _TRACES[run] = self._train(self.data(), changes, epochs)
-        return _TRACES[run]
-
-    def _model(self) -> Recommender:
-        """A model whose scores depend on histories: trained for an epoch, so that no row is at its first value."""
-        model = self._build(self.data())
-        model.load_state_dict(self._trained().state)
-        return model
-
-    def _scores(self) -> Tensor:
-        return self._trained().scores
-
-    def _ask(self, histories: list[list[int]]) -> Tensor:
-        return scores_of(self._model(), Histories.of(np.arange(len(histories)), Ragged.of(histories)))
-
-
-_TRACES: dict[tuple[type, str, int], Trace] = {}
 
 
 def _numbers(gradient: Tensor) -> Tensor:

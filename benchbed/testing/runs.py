@@ -109,6 +109,19 @@ def finish(fit: Fit) -> Trace:
     return Trace([epoch.loss for epoch in fit.history], state, scores_of(fit.model, histories_of(fit.data.valid)))
 
 
+def pairs_of(rows: int, n_items: int) -> tuple[Tensor, Tensor]:
+    """Some items for each of some histories: (P,) the history, rising, and (P,) the item; every third history has none."""
+    owner = torch.arange(rows).repeat_interleave(torch.arange(rows) % 3)
+    return owner, 1 + (7 * torch.arange(len(owner))) % n_items
+
+
+def things_of(model: Recommender) -> dict[str, Tensor]:
+    """Copies of all numbers of a model, also those that are not saved, and its flags."""
+    found = {name: value.detach().clone() for name, value in (*model.named_parameters(), *model.named_buffers())}
+    flags = {f"requires_grad of {name}": torch.tensor(value.requires_grad) for name, value in model.named_parameters()}
+    return found | flags | {f"training of {name or 'the model'}": torch.tensor(m.training) for name, m in model.named_modules()}
+
+
 def disturb() -> None:
     """Let the process draw random numbers of its own, as a worker with several trials does."""
     random.seed(random.random())
