@@ -151,6 +151,14 @@ class Benchmark(Schema):
             raise ValueError("a model stands twice")
         return value
 
+    @field_validator("evaluation")
+    @classmethod
+    def _labelled(cls, value: Protocol, info: ValidationInfo) -> Protocol:
+        split: SplitSpec | None = info.data.get("split")
+        if value.mode == "click_through" and split is not None and str(split.kind) != "click_through":
+            raise ValueError(f"click_through needs labelled rows, and the split {split.kind} makes none: take its own kind")
+        return value
+
     @field_validator("published")
     @classmethod
     def _comparable(cls, value: tuple[Published, ...], info: ValidationInfo) -> tuple[Published, ...]:

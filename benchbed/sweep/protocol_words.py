@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchbed.data.split.spec import SplitSpec
-from benchbed.evaluation.protocol import METRICS, VARIANTS, Protocol
+from benchbed.evaluation.protocol import LABELLED, METRICS, VARIANTS, Protocol
 from benchbed.models.registry import baselines_of
 from benchbed.sweep.benchmark import Benchmark
 
@@ -98,12 +98,17 @@ def _stretches(split: SplitSpec) -> list[str]:
 
 def _evaluation(benchmark: Benchmark) -> list[str]:
     said = benchmark.evaluation
+    if said.mode == "click_through":
+        return _labelled(said)
     where = "items with training events" if said.candidates == "vocabulary" else "all items of the catalogue"
-    words = [f"Ranked are {where}, all of them, never a sample."]
-    if said.seen_items == "exclude":
-        words.append("Items of a user's full history are removed from candidates and from targets.")
+    if said.mode == "sampled":
+        words = _sampled(said, where)
     else:
-        words.append("Items of a user's history stay among the candidates.")
+        words = [f"Ranked are {where}, all of them, never a sample."]
+        if said.seen_items == "exclude":
+            words.append("Items of a user's full history are removed from candidates and from targets.")
+        else:
+            words.append("Items of a user's history stay among the candidates.")
     words.append(
         "Targets outside the candidates count as misses."
         if said.unknown_targets == "miss"
@@ -124,8 +129,43 @@ def _evaluation(benchmark: Benchmark) -> list[str]:
         words.append(f"Values are means over {whom}, of the mean over the cases of each.")
     else:
         words.append(f"Values are means over {whom}.")
-    words.append("Equal scores are ordered by a fixed permutation of the items.")
+    if said.mode == "full":
+        words.append("Equal scores are ordered by a fixed permutation of the items.")
     return words
+
+
+def _sampled(said: Protocol, where: str) -> list[str]:
+    """Which negatives there are, and that nothing else is ranked."""
+    if said.negatives == "shipped":
+        words = [
+            "Sampled protocol: each target is ranked among the negatives that come with the data, not among all items. For "
+            "validation, which has none of its own, as many are drawn uniformly.",
+        ]
+        verb = "dropped" if said.flawed_negatives == "drop" else "kept"
+        words.append(f"Shipped negatives that are a target, or stand in the user's history, are counted and {verb}.")
+    else:
+        words = [
+            f"Sampled protocol: each target is ranked among {said.negatives} negatives, not among all items. They are drawn once "
+            f"for each case, uniformly from {where} that are neither targets of the user nor in the history (seed {said.seed})."
+        ]
+    words.append(
+        "Targets that the user's full history holds are removed."
+        if said.seen_items == "exclude"
+        else "Targets that the user's history holds stay."
+    )
+    words.append("A negative with the score of a target stands before it: ties count against the model.")
+    return words
+
+
+def _labelled(said: Protocol) -> list[str]:
+    where = "without training events" if said.candidates == "vocabulary" else "outside the catalogue"
+    fate = "stand below all others" if said.unknown_targets == "miss" else "are dropped, for every model alike"
+    return [
+        "Click-through protocol: rows of a user and an item, events and drawn negatives, are told apart; nothing is ranked.",
+        f"Rows of items {where} {fate}.",
+        *(f"{name}: {LABELLED[name]}." for name in said.metrics),
+        "Values are of all rows together, not means over users; p-values take users as the unit, with all their rows.",
+    ]
 
 
 def _variety(protocol: Protocol) -> list[str]:
