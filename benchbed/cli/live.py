@@ -72,7 +72,8 @@ class LiveTrials:
         reason = f"  ({why})" if told else ""
         done = f"{counts.spent}/{counts.budget}"
         split = f" (split {counts.split_seed})" if len({other.split_seed for other in self.counts.values()}) > 1 else ""
-        line = f"{self._clock()}  {counts.stage:6} {label + split:16} {state:8} {epochs:3} epochs{value}  [{done}]{reason}"
+        ended = f"{state:8} {epochs:3} {'epoch' if epochs == 1 else 'epochs'}"
+        line = f"{self._clock()}  {counts.stage:6} {label + split:16} {ended}{value}  [{done}]{reason}"
         self.console.print(line, markup=False, soft_wrap=True)
 
     def notice(self, text: str) -> None:

@@ -6,6 +6,9 @@ import typer
 
 from benchbed.cli.options import BenchmarkArgument, JsonOption, WorkspaceOption
 
+FILE_WIDTH = 200
+"""Columns of the table where it is not read on a terminal."""
+
 
 def status(benchmark: BenchmarkArgument, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """Show where a sweep stands; a running sweep is not disturbed."""
@@ -23,7 +26,9 @@ def status(benchmark: BenchmarkArgument, workspace: WorkspaceOption = None, json
     from rich.table import Table
 
     console = Console(highlight=False)
-    console.print(f"[bold]{found.benchmark}[/bold]: {found.summary(benchmark)}")
+    if not console.is_terminal:
+        console = Console(highlight=False, width=FILE_WIDTH)  # a file or a pipe has no edge at column 80
+    console.print(f"[bold]{found.benchmark}[/bold]: {found.summary(benchmark)}", soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("stage", "model", "split", "trials", "complete", "pruned", "failed", "running", "best"):
         table.add_column(column, justify="left" if column in ("stage", "model") else "right", no_wrap=True)
