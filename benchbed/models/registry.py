@@ -20,6 +20,9 @@ MODELS: dict[str, str] = {
     "comirec_sa": "benchbed.models.comirec_sa:ComiRecSA",
     "gru4recf": "benchbed.models.gru4recf:GRU4RecF",
     "sasrec": "benchbed.models.sasrec:SASRec",
+    "mkr": "benchbed.models.mkr:MKR",
+    "convncf": "benchbed.models.convncf:ConvNCF",
+    "mf_bpr": "benchbed.models.mf_bpr:MFBPR",
     "oracle": "benchbed.models.oracle:Oracle",
 }
 """Model name -> ``module:Class``."""
