@@ -106,9 +106,9 @@ def _splits() -> list[dict[str, object]]:
 
 
 def _metrics() -> list[dict[str, object]]:
-    from benchbed.evaluation.protocol import METRICS, VARIANTS
+    from benchbed.evaluation.protocol import LABELLED, METRICS, VARIANTS
 
-    return [{"name": name, "meaning": meaning} for name, meaning in (METRICS | VARIANTS).items()]
+    return [{"name": name, "meaning": meaning} for name, meaning in (METRICS | VARIANTS | LABELLED).items()]
 
 
 def _readers() -> list[dict[str, object]]:

@@ -34,7 +34,7 @@ def report(
 
         print(encoder.dumps([str(path) for path in written], indent=2))
         return
-    show_table(next(path for path in written if path.suffix == ".csv"), loaded.evaluation.select_by.rpartition("@")[2])
+    show_table(next(path for path in written if path.suffix == ".csv"), loaded.evaluation.select_by.partition("@")[2])
     for path in written:
         print(path)
 
@@ -58,20 +58,20 @@ def warn_of_changes(now: Benchmark, then: Mapping[str, Any], called: str) -> Non
 
 
 def show_table(path: Path, cutoff: str) -> None:
-    """Print the head of a ``leaderboard.csv``: every standard metric at one cutoff, and diversity."""
+    """Print the head of a ``leaderboard.csv``: every standard metric at one cutoff or without any, and diversity."""
     import csv
 
     from rich.console import Console
     from rich.table import Table
 
-    from benchbed.evaluation.protocol import VARIANTS
+    from benchbed.evaluation.protocol import LABELLED, VARIANTS
 
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     metrics = [
         column
         for column in (rows[0] if rows else {})
-        if column.endswith(f"@{cutoff}") and column.rpartition("@")[0] not in VARIANTS
+        if (column.endswith(f"@{cutoff}") and column.rpartition("@")[0] not in VARIANTS) or column in LABELLED
     ]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("rank", "model", *metrics):

@@ -12,7 +12,21 @@ from typing import Any
 
 from benchbed.reporting.figures_diversity import lambda_curves
 from benchbed.reporting.leaderboard import Leaderboard, LeaderboardRow, make_leaderboard
-from benchbed.reporting.words import duration, headline, number, rank_text, rank_words, spread_over, variant_words
+from benchbed.reporting.words import (
+    duration,
+    fold_in_words,
+    headline,
+    means_over,
+    mode_notice,
+    number,
+    rank_text,
+    rank_words,
+    remarks,
+    run_table,
+    spread_over,
+    title_of,
+    variant_words,
+)
 from benchbed.tracking.reading import RunRecord, read_cases, read_sweep, send_outstanding, store_uri
 from benchbed.workspace import Workspace, replacing
 
@@ -111,6 +125,8 @@ def _costs(row: LeaderboardRow) -> dict[str, Any]:
         "parameters": row.parameters,
         "peak_memory_mb": row.peak_memory_mb,
         "coverage": row.coverage,
+        "fold_in_seconds": row.fold_in.seconds if row.fold_in else None,
+        "fold_in_agreement": row.fold_in.agreement if row.fold_in else None,
     }
 
 
@@ -127,6 +143,8 @@ def to_json(board: Leaderboard) -> str:
         "benchmark": record.benchmark,
         "sweep": record.sweep,
         "finished": record.finished,
+        "mode": record.mode,
+        "notice": mode_notice(record),
         "reservations": board.reservations,
         "select_by": record.select_by,
         "columns": record.columns,
@@ -171,8 +189,9 @@ def _finite(value: Any) -> Any:
 def to_markdown(board: Leaderboard) -> str:
     """A table for a readme, with its reservations above and its marks below."""
     record = board.record
-    lines = [f"# {record.benchmark.get('title') or record.benchmark['name']}", ""]
-    lines += [line for text in board.reservations for line in (f"> **{_cell(text)}**", "")]
+    lines = [f"# {_cell(title_of(record))}", ""]
+    notices = [text for text in (mode_notice(record), *board.reservations) if text]
+    lines += [line for text in notices for line in (f"> **{_cell(text)}**", "")]
     lines += [_cell(headline(board)), ""]
     columns = (*record.standard_columns, *record.diversity_columns)
     head = ["rank", "model", "variant", *columns, "default → tuned (validation)", "trials", "search time"]
@@ -184,16 +203,34 @@ def to_markdown(board: Leaderboard) -> str:
         cells += [_spread(row, column) for column in columns]
         cells += [f"{number(row.default_value)} → {number(row.tuned_value)}", str(_trials(row)), duration(row.budget.seconds)]
         lines.append(_line(cells))
-    unit = record.benchmark["evaluation"].get("average", "users")
+    spread = f"± deviation over {spread_over(record)}"
     lines += [
         "",
-        f"Test means over {unit}, ± deviation over {spread_over(record)}; ranked by {record.select_by}. {rank_words(board)}",
+        f"Test means over {means_over(record)}, {spread}; ranked by {record.select_by}. {rank_words(board)}",
         "",
     ]
-    lines += [*_variants(board), *_published(board)]
+    lines += _remarks(board)
+    lines += [*_variants(board), *_runs(board), *_published(board)]
     lines += [f"- {_cell(word)}" for word in record.facts.get("protocol_words", ())]
     lines += ["", f"Protocol `{str(record.facts.get('protocol_fingerprint'))[:16]}`, sweep `{record.sweep}`."]
     return "\n".join(lines) + "\n"
+
+
+def _remarks(board: Leaderboard) -> list[str]:
+    """What the marks mean, and how user vectors were made."""
+    lines = [f"- **{_cell(word)}** ({_cell(', '.join(models))}): {_cell(meaning)}" for word, meaning, models in remarks(board)]
+    lines += [f"- {_cell(row.model)}: {_cell(fold_in_words(row))}" for row in board.rows if row.fold_in]
+    return [*lines, ""] if lines else []
+
+
+def _runs(board: Leaderboard) -> list[str]:
+    """Every final run, as a table; nothing where no row has more than one."""
+    places, rows = run_table(board)
+    if len(places) < 2:
+        return []
+    lines = [_line(["model", *places]), _line([":---", *["---:"] * len(places)])]
+    lines += [_line([_cell(row.model), *rows[row.model]]) for row in board.rows if row.runs]
+    return [f"Every final run, {board.record.select_by} on test:", "", *lines, ""]
 
 
 def _variants(board: Leaderboard) -> list[str]:
@@ -230,7 +267,8 @@ def to_latex(board: Leaderboard) -> str:
     columns = (*board.record.standard_columns, *board.record.diversity_columns)
     lines = [
         "% needs \\usepackage{booktabs}",
-        *[f"% {text}" for text in board.reservations],
+        f"% {title_of(board.record)}",
+        *[f"% {text}" for text in (mode_notice(board.record), *board.reservations) if text],
         f"\\begin{{tabular}}{{rll{'r' * len(columns)}}}",
         "\\toprule",
         " & ".join(["rank", "model", "variant", *map(_tex, columns)]) + r" \\",

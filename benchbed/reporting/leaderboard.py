@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean, median, stdev
 from typing import Any
 
 from benchbed.evaluation.significance import Comparison, compare
+from benchbed.reporting.marks import Mark, marks_of
 from benchbed.reporting.published import PublishedLine, published_lines
+from benchbed.reporting.runs import FinalRun, FoldInFacts, final_runs, fold_in_facts
 from benchbed.reporting.samples import ReadCases, closed_form, finals_of, test_row
 from benchbed.tracking.reading import RunRecord, SweepRecord
 
@@ -51,15 +53,6 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Mark:
-    """A remark on a row: a word to show, what it means, and whether it is a warning."""
-
-    word: str
-    meaning: str
-    warning: bool = True
-
-
-@dataclass(frozen=True)
 class Budget:
     """What a model's search was given and what it used."""
 
@@ -89,7 +82,12 @@ class LeaderboardRow:
     configurations
         The tuned hyper-parameters by split seed.
     seeds
-        Final runs planned, ended, tested, collapsed (ended in nan, or below half the median) and failed otherwise.
+        Final runs planned, ended, tested, collapsed (ended in nan, below half the median, or with an AUC of chance) and failed
+        otherwise.
+    runs
+        The ended final runs one by one.
+    fold_in
+        Of models with user vectors.
     """
 
     model: str
@@ -111,6 +109,8 @@ class LeaderboardRow:
     coverage: float | None
     configurations: dict[int | None, dict[str, Any]]
     seeds: dict[str, int]
+    runs: tuple[FinalRun, ...]
+    fold_in: FoldInFacts | None
     marks: tuple[Mark, ...]
 
 
@@ -197,6 +197,11 @@ def _row(record: SweepRecord, model: str, comparison: Comparison | None, best_ba
     best = _best_trials(trials)
     rank, last = comparison.ranks.get(model, (None, None)) if comparison else (None, None)
     costs = done or trials
+    runs = final_runs(record, model, ended)
+    configurations = {
+        **{split: run.parameters for split, run in best.items()},
+        **{run.split_seed: run.parameters for run in finals},
+    }
     row = LeaderboardRow(
         model=model,
         variant=_variant(finals, about),
@@ -215,14 +220,13 @@ def _row(record: SweepRecord, model: str, comparison: Comparison | None, best_ba
         parameters=_largest(costs, "parameters"),
         peak_memory_mb=_largest([*trials, *finals], "peak_memory_mb"),
         coverage=_mean(run.closed.get("coverage") for run in done),
-        configurations={
-            **{split: run.parameters for split, run in best.items()},
-            **{run.split_seed: run.parameters for run in finals},
-        },
-        seeds=_seeds(record, counted, ended, metrics[record.select_by].middle),
+        configurations=configurations,
+        seeds=_seeds(record, counted, ended, runs),
+        runs=runs,
+        fold_in=fold_in_facts(done, configurations),
         marks=(),
     )
-    return LeaderboardRow(**{**row.__dict__, "marks": tuple(_marks(record, row, best, done, comparison, best_baseline))})
+    return replace(row, marks=tuple(marks_of(record, row, best, done, comparison, best_baseline)))
 
 
 def _best_trials(trials: Sequence[RunRecord]) -> dict[int | None, RunRecord]:
@@ -250,89 +254,17 @@ def _budget(record: SweepRecord, model: str, trials: Sequence[RunRecord]) -> Bud
     )
 
 
-def _seeds(record: SweepRecord, closed_form: bool, ended: Sequence[RunRecord], middle: float) -> dict[str, int]:
+def _seeds(record: SweepRecord, closed_form: bool, ended: Sequence[RunRecord], runs: Sequence[FinalRun]) -> dict[str, int]:
     planned = 1 if closed_form else len(record.benchmark["final"]["seeds"])
     splits = len(record.benchmark["split"].get("seeds") or [0])
-    collapsed = [run for run in ended if _collapsed(run, record.select_by, middle)]
+    fates = [run.fate for run in runs]
     return {
         "planned": planned * splits,
         "ended": len(ended),
         "tested": sum(bool(run.test) for run in ended),
-        "collapsed": len(collapsed),
-        "failed": sum(run.state == "FAIL" for run in ended if run not in collapsed),
+        "collapsed": fates.count("collapsed"),
+        "failed": fates.count("failed"),
     }
-
-
-def _collapsed(run: RunRecord, column: str, middle: float) -> bool:
-    """Whether training came to nothing: it ended in nan, or far below the other seeds."""
-    if "nan" in (run.closed.get("finished"), run.closed.get("reason")):
-        return True
-    value = run.test.get(column)
-    return value is not None and not value >= middle / 2
-
-
-def _marks(
-    record: SweepRecord,
-    row: LeaderboardRow,
-    best: dict[int | None, RunRecord],
-    done: Sequence[RunRecord],
-    comparison: Comparison | None,
-    best_baseline: str | None,
-) -> list[Mark]:
-    if record.facts["models"][row.model].get("ceiling") and done:
-        meaning = (
-            "Ranks by the truth that the data were made of. None can be above it but by luck, and none is ranked against it."
-        )
-        return [Mark("ceiling", meaning, warning=False)]
-    marks = []
-    if row.baseline:
-        marks.append(Mark("baseline", "A simple method, tuned with the same budget.", warning=False))
-    elif comparison and best_baseline and row.rank is not None and not comparison.better(row.model, best_baseline):
-        marks.append(
-            Mark(
-                "not above baseline",
-                f"Not significantly above the best baseline ({best_baseline}) on {record.select_by}.",
-            )
-        )
-    if reason := _not_converged(record, row, best, done):
-        marks.append(Mark("not converged", reason))
-    seeds = row.seeds
-    if seeds["collapsed"]:
-        meaning = "Final seeds that ended in nan, or below half the median. Never redrawn; finite values count in the mean."
-        marks.append(Mark(f"{seeds['collapsed']} collapsed", meaning))
-    if seeds["failed"]:
-        marks.append(Mark(f"{seeds['failed']} failed", "Final seeds that failed: never redrawn, left out of the mean."))
-    missing = seeds["planned"] - seeds["ended"]
-    if row.rank is not None and missing > 0:
-        marks.append(Mark(f"{missing} missing", "Final seeds that have not run yet."))
-    if row.rank is None:
-        marks.append(Mark("no test result", "No final run of this model has a test result."))
-    return marks
-
-
-def _not_converged(
-    record: SweepRecord, row: LeaderboardRow, best: dict[int | None, RunRecord], done: Sequence[RunRecord]
-) -> str | None:
-    """A best epoch in the last tenth of the cap, of epochs or of seconds: training was cut, not finished."""
-    if row.closed_form:
-        return None
-    if any(
-        run.closed.get("finished") == "seconds"
-        and float(run.closed.get("best_epoch") or 0) > 0.9 * float(run.closed.get("epochs") or len(run.epochs))
-        for run in best.values()
-    ):
-        return "The best trial of the search was still improving when its seconds were spent."
-    cap = record.facts["models"][row.model].get("max_epochs")
-    late = [run for run in best.values() if cap and float(run.closed.get("best_epoch") or 0) > 0.9 * float(cap)]
-    if late:
-        return f"The best trial of the search was still improving in the last tenth of its {cap} epochs."
-    cut = [
-        run
-        for run in done
-        if run.closed.get("finished") in ("max_epochs", "seconds")
-        and float(run.closed.get("best_epoch") or 0) > 0.9 * float(run.opened.get("max_epochs") or len(run.epochs)) > 0
-    ]
-    return "A final run was still improving when it reached its cap." if cut else None
 
 
 def _reservations(record: SweepRecord) -> list[str]:

@@ -16,13 +16,20 @@ from benchbed.reporting.leaderboard import Leaderboard
 from benchbed.reporting.svg import short
 from benchbed.reporting.words import (
     NOTHING,
+    cutoff_of,
     duration,
+    fold_in_words,
     headline,
+    means_over,
+    mode_notice,
     number,
     rank_text,
     rank_words,
+    remarks,
+    run_table,
     sentence_of_seeds,
     spread_over,
+    title_of,
     variant_words,
 )
 from benchbed.tracking.reading import RunRecord
@@ -37,7 +44,7 @@ SHOWN_FACTS = 60
 def render_page(board: Leaderboard) -> str:
     """The leaderboard as one self-contained HTML document: no script, style, font or picture comes from elsewhere."""
     record, series = board.record, series_of(board)
-    cutoffs = list(dict.fromkeys(column.rpartition("@")[2] for column in record.standard_columns))
+    cutoffs = [cutoff for cutoff in dict.fromkeys(map(cutoff_of, record.standard_columns)) if cutoff]
     return (
         _environment()
         .get_template("leaderboard.html.j2")
@@ -46,7 +53,9 @@ def render_page(board: Leaderboard) -> str:
             record=record,
             facts=record.facts,
             benchmark=record.benchmark,
-            title=record.benchmark.get("title") or record.benchmark["name"],
+            title=title_of(record),
+            notice=mode_notice(record),
+            means_over=means_over(record),
             told=datetime.fromtimestamp(record.told / 1000, UTC),
             headline=headline(board),
             rank_words=rank_words(board),
@@ -54,7 +63,7 @@ def render_page(board: Leaderboard) -> str:
             series=series,
             intervals={row.model: interval_mark(board, row, series[row.model]) for row in board.rows},
             cutoffs=cutoffs,
-            chosen_cutoff=record.select_by.rpartition("@")[2],
+            chosen_cutoff=cutoff_of(record.select_by),
             other_columns=[column for column in record.standard_columns if column != record.select_by],
             variant_words=variant_words(record),
             variants={column: VARIANTS[column.rpartition("@")[0]] for column in record.variant_columns},
@@ -72,7 +81,8 @@ def render_page(board: Leaderboard) -> str:
                 "diversity": accuracy_diversity(board),
             },
             matrix=_matrix(board),
-            remarks=_remarks(board),
+            remarks=remarks(board),
+            runs=run_table(board),
             seeds_words=sentence_of_seeds(record),
             openings=_openings(board),
             failures=[run for run in (*record.trials, *record.finals) if run.state == "FAIL"],
@@ -104,6 +114,8 @@ def _environment() -> Environment:
         "duration": duration,
         "rank": rank_text,
         "count": _count,
+        "cutoff": cutoff_of,
+        "fold_in": fold_in_words,
         "breakable": lambda words: Markup("_<wbr>").join(str(words).split("_")),
         "size": _size,
         "flat": _flat,
@@ -118,16 +130,6 @@ def _environment() -> Environment:
 def _best_of(board: Leaderboard, column: str) -> str | None:
     means = {row.model: row.metrics[column].mean for row in board.rows if math.isfinite(row.metrics[column].mean)}
     return max(means, key=lambda model: means[model], default=None)
-
-
-def _remarks(board: Leaderboard) -> list[tuple[str, str, list[str]]]:
-    """Warning marks with their meaning and the rows that carry them."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for row in board.rows:
-        for mark in row.marks:
-            if mark.warning:
-                found.setdefault((mark.word, mark.meaning), []).append(row.model)
-    return [(word, meaning, models) for (word, meaning), models in found.items()]
 
 
 def _matrix(board: Leaderboard) -> list[dict[str, Any]]:

@@ -12,6 +12,89 @@ NOTHING = "\u2013"
 """Stands where there is no number."""
 
 
+MODE_LABELS = {"sampled": "Sampled protocol", "click_through": "Click-through protocol"}
+"""What stands before the title of a leaderboard whose numbers are of no full ranking."""
+
+
+def title_of(record: SweepRecord) -> str:
+    """The title, which says the way to evaluate where it is not a full ranking."""
+    title = str(record.benchmark.get("title") or record.benchmark["name"])
+    return f"{MODE_LABELS[record.mode]}: {title}" if record.mode in MODE_LABELS else title
+
+
+def mode_notice(record: SweepRecord) -> str:
+    """What the numbers must not be compared with; nothing for a full ranking."""
+    if record.mode == "sampled":
+        return (
+            "These are ranks among listed negatives, not among all items. They are comparable with results on the same lists "
+            "alone, and with no full ranking: there the order of the models may be another."
+        )
+    if record.mode == "click_through":
+        return (
+            "Labelled rows are told apart here; nothing is ranked. The negatives were drawn at random, which is easier than a "
+            "catalogue: these numbers are comparable with results on such rows alone, and with no full ranking."
+        )
+    return ""
+
+
+def means_over(record: SweepRecord) -> str:
+    """What the test means are over."""
+    return (
+        "all labelled rows" if record.mode == "click_through" else str(record.benchmark["evaluation"].get("average", "users"))
+    )
+
+
+def cutoff_of(column: str) -> str:
+    """The cutoff of a column as text; empty for a metric that has none.
+
+    Examples
+    --------
+    >>> cutoff_of("ndcg@20"), cutoff_of("auc")
+    ('20', '')
+    """
+    return column.partition("@")[2]
+
+
+def remarks(board: Leaderboard) -> list[tuple[str, str, list[str]]]:
+    """Warning marks with their meaning and the rows that carry them."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in board.rows:
+        for mark in row.marks:
+            if mark.warning:
+                found.setdefault((mark.word, mark.meaning), []).append(row.model)
+    return [(word, meaning, models) for (word, meaning), models in found.items()]
+
+
+def run_table(board: Leaderboard) -> tuple[list[str], dict[str, list[str]]]:
+    """What every final run reached in ``select_by``: its seeds in words, and by row a cell for each.
+
+    A run that came to nothing says so; a dash stands where a row has no such run, as closed forms have one alone.
+    """
+    several = len(board.record.benchmark["split"].get("seeds") or [0]) > 1
+    places = sorted({(run.split_seed or 0, run.seed or 0): run for row in board.rows for run in row.runs}.items())
+    rows = {}
+    for row in board.rows:
+        there = {(run.split_seed or 0, run.seed or 0): run for run in row.runs}
+        found = [there.get(place) for place, _ in places]
+        rows[row.model] = [NOTHING if run is None else f"{number(run.value)} {run.fate}".strip() for run in found]
+    return [run.place(several_splits=several) for _, run in places], rows
+
+
+def fold_in_words(row: LeaderboardRow) -> str:
+    """How the row's user vectors were made for test users; nothing for a model without any."""
+    facts = row.fold_in
+    if facts is None:
+        return ""
+    steps = " or ".join(str(number) for number in facts.steps)
+    rates = " or ".join(f"{rate:.4g}" for rate in facts.learning_rate)
+    words = f"Fold-in: {steps} step{'s' if facts.steps != (1,) else ''}" + (f" at learning rate {rates}" if rates else "")
+    if facts.seconds is not None:
+        words += f"; {duration(facts.seconds)} a final run"
+    if facts.agreement is not None:
+        words += f"; trained users folded in anew rank items as their own rows do with a correlation of {facts.agreement:.3f}"
+    return f"{words}."
+
+
 def rank_text(row: LeaderboardRow) -> str:
     """``1``, an interval, or a dash."""
     if row.rank is None:

@@ -145,8 +145,8 @@ def _sampled(said: Protocol, where: str) -> list[str]:
         words.append(f"Shipped negatives that are a target, or stand in the user's history, are counted and {verb}.")
     else:
         words = [
-            f"Sampled protocol: each target is ranked among {said.negatives} negatives, not among all items. They are drawn once "
-            f"for each case, uniformly from {where} that are neither targets of the user nor in the history (seed {said.seed})."
+            f"Sampled protocol: each target is ranked among {said.negatives} negatives, not among all items. They are drawn "
+            f"once for each case, uniformly from {where} that are neither targets nor in the history (seed {said.seed})."
         ]
     words.append(
         "Targets that the user's full history holds are removed."

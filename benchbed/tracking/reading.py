@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchbed.errors import TrackingError, nearest
-from benchbed.evaluation.protocol import METRICS, VARIANTS
+from benchbed.evaluation.protocol import LABELLED, METRICS, VARIANTS, columns_of
 from benchbed.tracking.layout import FINAL, MODEL, TRIAL
 from benchbed.tracking.sender import pages, send_outstanding
 from benchbed.tracking.store import connect, first_line, metric_name, number_from, store_uri, why
@@ -153,6 +153,11 @@ class SweepRecord:
         return str(self.benchmark["evaluation"]["select_by"])
 
     @property
+    def mode(self) -> str:
+        """The way to evaluate, one of :data:`benchbed.evaluation.protocol.MODES`."""
+        return str(self.benchmark["evaluation"].get("mode", "full"))
+
+    @property
     def diversity(self) -> dict[str, Any] | None:
         """What the benchmark says of the variety of lists; None where it does not ask for it."""
         said: dict[str, Any] | None = self.benchmark["evaluation"].get("diversity")
@@ -166,7 +171,7 @@ class SweepRecord:
     @property
     def standard_columns(self) -> tuple[str, ...]:
         """Names of the standard metrics."""
-        return _columns(self.benchmark["evaluation"], METRICS)
+        return _columns(self.benchmark["evaluation"], (*METRICS, *LABELLED))
 
     @property
     def diversity_columns(self) -> tuple[str, ...]:
@@ -332,14 +337,13 @@ def _place(run: Run) -> tuple[str | None, ...]:
 
 
 def _columns(evaluation: dict[str, Any], among: Iterable[str]) -> tuple[str, ...]:
-    kept = [str(metric) for metric in evaluation["metrics"] if metric in among]
-    return tuple(f"{metric}@{cutoff}" for metric in kept for cutoff in evaluation["cutoffs"])
+    return columns_of([str(metric) for metric in evaluation["metrics"] if metric in among], evaluation["cutoffs"])
 
 
 def _record(client: MlflowClient, run: Run, facts: dict[str, Any]) -> RunRecord:
     tags, metrics = run.data.tags, run.data.metrics
     evaluation = facts["benchmark"]["evaluation"]
-    columns = list(_columns(evaluation, (*METRICS, *VARIANTS)))
+    columns = list(columns_of(evaluation["metrics"], evaluation["cutoffs"]))
     if evaluation.get("diversity"):
         columns.append(f"diversity@{evaluation['diversity']['cutoff']}")
     name = f"valid_{metric_name(str(evaluation['select_by']))}"
