@@ -169,10 +169,13 @@ class Planted:
         Folder of the raw files that the simulator wrote.
     users
         The prepared ``users.parquet``, which tells the raw id of every user number.
+    edges
+        Moments at which validation and test begin for everybody, where a split has such.
     """
 
     truth: Path
     users: Path
+    edges: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -50,18 +50,18 @@ def load_training_data(split_folder: Path, protocol: CaseRules) -> TrainingData:
         valid=valid,
         item_features=_item_features(items, vocabulary, manifest["card"]["tables"]["items"]),
         graph=_graph(dataset, items, vocabulary) if (dataset / "graph.parquet").is_file() else None,
-        planted=_planted(dataset, manifest),
+        planted=_planted(dataset, manifest, split.manifest.get("edges", {})),
         user_keys=_user_keys(dataset),
     )
 
 
-def _planted(dataset: Path, manifest: dict[str, Any]) -> Planted | None:
+def _planted(dataset: Path, manifest: dict[str, Any], edges: dict[str, int]) -> Planted | None:
     """Where the simulator put its truth; a workspace may have moved since."""
     if manifest["card"]["simulate"] is None:
         return None
     told = Path(manifest["raw"]["folder"])
     moved = dataset.parent.parent / "raw" / told.name
-    return Planted(moved if moved.is_dir() else told, dataset / "users.parquet")
+    return Planted(moved if moved.is_dir() else told, dataset / "users.parquet", tuple(sorted(edges.values())))
 
 
 def _user_keys(dataset: Path) -> IntArray:

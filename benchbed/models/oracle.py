@@ -23,8 +23,8 @@ class OracleConfig(ModelConfig):
     continuations
         Simulated futures of every case. With 500 the standard error of a probability of one tenth is 0.013.
     events
-        Events of every future; None for as many as the user's log has after the history (``targets: rest``), 1 for
-        ``targets: next``.
+        Events of every future; None for as many as the user's log has after the history (``targets: rest``; on a temporal
+        split, in the stretch of the next one), 1 for ``targets: next``.
     seed
         Of the futures.
     """
@@ -41,6 +41,9 @@ class Oracle(Recommender):
     and continued with the step that made the log. Among all rankings this one has the highest expected recall at every cutoff,
     so that no model can be above it but by luck. It is no competitor: it is shown, and ranked against none.
 
+    Where items are launched in the course of time, a future comes when the user came: it knows the times of the events to
+    come, and so what can be taken, not the events. That is more than any model is told, so that the bound holds.
+
     Items of the history get 0, which is right under ``seen_items: exclude``. All histories of one call share their random
     numbers' block, so that a case asked for alone gets other futures, of the same distribution.
     """
@@ -56,6 +59,7 @@ class Oracle(Recommender):
         super().__init__(config, data)
         assert data.planted is not None
         self.config = config
+        self._edges = data.planted.edges
         self._truth = read_truth(data.planted.truth)
         number = {item: index for index, item in enumerate(self._truth.shop.ids.tolist())}
         users = pq.read_table(data.planted.users, columns=["index", "id"])
@@ -90,7 +94,7 @@ class Oracle(Recommender):
             return torch.zeros((0, self.n_items + 1 if items is None else len(items)), device=histories.device)
         users = np.array([self._users[user] for user in histories.users.tolist()])
         self._check(users, lengths, histories.items.cpu().numpy())
-        after = np.diff(self._truth.first)[users] - lengths
+        after = self._truth.events_until(users, lengths, self._edges)
         if self.config.events is not None:
             after = np.minimum(after, self.config.events)
         shares = target_probabilities(

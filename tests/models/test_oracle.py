@@ -101,6 +101,50 @@ def test_every_setting_matters_and_the_same_give_the_same(data: TrainingData) ->
     assert torch.equal(first[:, some], Oracle(OracleConfig(), data).scores(block, some))
 
 
+@pytest.fixture(scope="module")
+def launches(workspace: Workspace) -> Path:
+    shop = SHOP | {"users": 1200, "events": 12_000, "launches": 0.15}
+    card = load_card("bazaar-launches").model_copy(update={"simulate": shop})
+    spec = SplitSpec(kind="temporal", test_days=17.5, ties="file")
+    return split_dataset(prepare(card, workspace), spec, 42).folder
+
+
+CATALOGUE = Protocol(seen_items="exclude", candidates="catalogue")
+
+
+@pytest.mark.parametrize("part", ["valid", "test"])
+def test_the_ceiling_is_calibrated_in_every_stretch_of_time(launches: Path, part: str) -> None:
+    """Also for items that were launched since, and for the stretch alone: validation targets end where the test begins."""
+    data = load_training_data(launches, CATALOGUE)
+    cases = data.valid
+    if part == "test":
+        cases = open_vault(launches, CATALOGUE, model="x", seed=0, by="test", sweep="s", fingerprint=data.fingerprint)
+    assert data.planted is not None and len(data.planted.edges) == 2
+    scores = Oracle(OracleConfig(continuations=1000), data).scores(Histories.of(cases.users, cases.histories))
+    wanted = torch.zeros_like(scores)
+    wanted[torch.as_tensor(cases.targets.row_of_value), torch.as_tensor(cases.targets.values)] = 1.0
+    late = np.isin(data.item_ids, read_truth(data.planted.truth).shop.ids[read_truth(data.planted.truth).shop.launch > 0])
+    assert late.sum() == 15
+    top = torch.zeros_like(scores).scatter_(1, scores.topk(10, dim=1).indices, 1.0)
+    for which in (top, torch.ones_like(scores), torch.as_tensor(late).expand_as(scores)):
+        surprise = ((wanted - scores) * which).sum(1)
+        assert abs(float(surprise.mean())) < 3 * float(surprise.std()) / len(surprise) ** 0.5
+    assert float(wanted[:, late].sum() / wanted.sum()) > (0.05 if part == "valid" else 0.2)
+
+
+def test_no_model_is_above_the_ceiling_of_launches(launches: Path) -> None:
+    data = load_training_data(launches, CATALOGUE)
+    cases = open_vault(launches, CATALOGUE, model="x", seed=0, by="test", sweep="s", fingerprint=data.fingerprint)
+    evaluator = Evaluator(cases, data.n_items, CATALOGUE)
+    found = []
+    for model in (Oracle(OracleConfig(), data), Markov(MarkovConfig(order=3), data)):
+        model.fit()
+        found.append(metric_values(evaluator.rank(model).ranks, ["recall@10", "ndcg@20"]))
+    for column, ceiling in found[0].items():
+        gain = ceiling - found[1][column]
+        assert gain.mean() > 3 * gain.std() / np.sqrt(len(gain))
+
+
 def test_what_is_not_the_beginning_of_a_log_is_refused(data: TrainingData) -> None:
     oracle, valid = Oracle(OracleConfig(), data), data.valid
     turned = Cases(valid.users, Ragged.of([valid.histories[r][::-1].tolist() for r in range(len(valid))]), valid.targets)

@@ -122,9 +122,9 @@ def _write_truth(folder: Path, spec: SimulateSpec, shop: Shop, log: Log, users: 
         "logits": _lists(log.logits),
     }
     people = {"user": users, "events": log.lengths, "maker": _lists(log.maker)}
-    goods = {name: getattr(shop, name) for name in shop.__dataclass_fields__}
-    goods = {name: _lists(column) if column.ndim == 2 else column for name, column in goods.items()}
-    metadata = {"benchbed.simulate": spec.model_dump_json()}
+    goods = {name: _lists(column) if column.ndim == 2 else column for name, column in shop.columns.items()}
+    # what is not asked for is not written, so that settings of old give the bytes of old
+    metadata = {"benchbed.simulate": spec.model_dump_json(exclude=None if spec.launches else {"launches"})}
     for name, columns in (("truth_items", goods), ("truth_users", people), ("truth", events)):
         with replacing(folder / f"{name}.parquet") as temporary:
             table = pa.table({k: pa.array(v) if isinstance(v, np.ndarray) else v for k, v in columns.items()})

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchbed.data.simulate.launches import launch
 from benchbed.data.simulate.shop import Floats, Ints, Shop, open_shop
 from benchbed.data.simulate.spec import SHORTEST, SimulateSpec
-from benchbed.data.simulate.visitors import MOST_INTERESTS, Taken, Visitors, enter, walk
+from benchbed.data.simulate.visitors import MOST_INTERESTS, NEW_SESSION, Schedule, Taken, Visitors, enter, walk
 
 OPENING = 1_704_067_200
 """1 January 2024, 00:00 UTC."""
@@ -64,13 +65,19 @@ def generator(seed: int, *key: int) -> np.random.Generator:
 
 
 def simulate(spec: SimulateSpec) -> tuple[Shop, Log]:
-    """The shop and a year of its visitors."""
+    """The shop and a year of its visitors. With launches, when people come is drawn first, then what they take."""
     shop = open_shop(spec, generator(spec.seed, 0))
     lengths = _lengths(spec, generator(spec.seed, 1))
     starts = np.cumsum(lengths) - lengths
+    timestamps: Ints | None = None
     departments = len(shop.makers_cumulative)
     items, ways, topic = (np.zeros(spec.events, np.int64) for _ in range(3))
     opened = np.zeros(spec.events, np.bool_)
+    if spec.launches:
+        shop = launch(shop, spec.launches, YEAR, generator(spec.seed, 6))
+        opened = generator(spec.seed, 7).random(spec.events) < NEW_SESSION
+        opened[starts] = True
+        timestamps = _timestamps(lengths, opened, generator(spec.seed, 3), to_the_end=True)
     interests = np.zeros((spec.events, MOST_INTERESTS), np.int64)
     logits = np.zeros((spec.events, MOST_INTERESTS))
     maker = np.zeros((spec.users, departments), np.int64)
@@ -87,8 +94,10 @@ def simulate(spec: SimulateSpec) -> tuple[Shop, Log]:
             items[at], ways[at], opened[at] = taken.items, taken.ways, taken.opened
             topic[at], interests[at], logits[at] = state.topic, state.interests, state.logits
 
-        walk(shop, visitors, lengths[users], rng, note)
-    timestamps = _timestamps(lengths, opened, generator(spec.seed, 3))
+        schedule = None if timestamps is None else Schedule(begin, opened, timestamps - OPENING)
+        walk(shop, visitors, lengths[users], rng, note, schedule)
+    if timestamps is None:
+        timestamps = _timestamps(lengths, opened, generator(spec.seed, 3))
     return shop, Log(lengths, maker, items, ways, opened, topic, interests, logits, timestamps)
 
 
@@ -104,14 +113,14 @@ def _lengths(spec: SimulateSpec, rng: np.random.Generator) -> Ints:
     return lengths
 
 
-def _timestamps(lengths: Ints, opened: NDArray[np.bool_], rng: np.random.Generator) -> Ints:
-    """Arrival, then sessions spread over a part of the remaining year, then events within sessions."""
+def _timestamps(lengths: Ints, opened: NDArray[np.bool_], rng: np.random.Generator, *, to_the_end: bool = False) -> Ints:
+    """Arrival, then sessions spread over a part of the remaining year, or all of it, then events within sessions."""
     events, users = len(opened), len(lengths)
     user = np.repeat(np.arange(users), lengths)
     first = np.cumsum(lengths) - lengths
     arrival = rng.random(users) * ARRIVAL * YEAR
     # A user's sessions divide a window, from a third to all of the rest of the year, as a Poisson process does.
-    window = (YEAR - arrival) * (1 / 3 + 2 / 3 * rng.random(users))
+    window = (YEAR - arrival) * (1.0 if to_the_end else 1 / 3 + 2 / 3 * rng.random(users))
     waits = np.where(opened, rng.exponential(size=events), 0.0)
     waits[first] = 0.0
     total = np.add.reduceat(waits, first) + rng.exponential(size=users)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from benchbed.data.simulate.log import generator
+from benchbed.data.simulate.log import OPENING, generator
 from benchbed.data.simulate.shop import Ints, Shop
-from benchbed.data.simulate.visitors import ANCHORS, Taken, Visitors, walk
+from benchbed.data.simulate.visitors import ANCHORS, Schedule, Taken, Visitors, walk
 from benchbed.errors import DataError
 
 COPIES = 500
@@ -36,7 +37,7 @@ class Truth:
     maker
         Preferred makers of each user.
     events
-        The columns of ``truth.parquet`` that a state is made of.
+        The columns of ``truth.parquet`` that a state is made of, and ``timestamp`` and ``opened_session``.
     """
 
     shop: Shop
@@ -66,6 +67,32 @@ class Truth:
         columns = {name: self.events[name][last].astype(np.int64) for name in ("interests", "topic")}
         return Visitors(self.maker[users], columns["interests"], self.events["logits"][last], columns["topic"], recent, seen)
 
+    def schedule(self, users: Ints, cuts: Ints) -> Schedule | None:
+        """When each user came after their first ``cuts`` events; None where time has no influence on what is taken."""
+        if self.shop.launch is None:
+            return None
+        return Schedule(self.first[users] + cuts, self.events["opened_session"], self.events["timestamp"] - OPENING)
+
+    def events_until(self, users: Ints, cuts: Ints, edges: Sequence[int]) -> Ints:
+        """How many events follow the first ``cuts`` of each user in the stretch of the next one.
+
+        Parameters
+        ----------
+        users, cuts
+            For each case: number of the user, events before the cut.
+        edges
+            Moments that divide time into stretches; without any, all events that the user has left follow.
+        """
+        begin, end = self.first[users] + cuts, self.first[users + 1]
+        times = self.events["timestamp"]
+        following = times[np.minimum(begin, len(times) - 1)]
+        ordered = np.sort(np.asarray(edges, dtype=np.int64))
+        until = np.append(ordered, np.iinfo(np.int64).max)[np.searchsorted(ordered, following, side="right")]
+        row, within = np.repeat(np.arange(len(users)), end - begin), np.arange(int((end - begin).sum()))
+        within -= np.repeat(np.cumsum(end - begin) - (end - begin), end - begin)
+        inside = times[begin[row] + within] < until[row]
+        return np.bincount(row[inside], minlength=len(users))
+
 
 def read_truth(folder: Path) -> Truth:
     """Read what :func:`~benchbed.data.simulate.write_raw` planted.
@@ -78,10 +105,12 @@ def read_truth(folder: Path) -> Truth:
     missing = [n for n in ("truth", "truth_users", "truth_items") if not (folder / f"{n}.parquet").is_file()]
     if missing:
         raise DataError(f"{folder} holds no {missing[0]}.parquet: only simulated data have a planted truth")
-    goods = _columns(folder / "truth_items.parquet", list(Shop.__dataclass_fields__))
+    there = pq.read_schema(folder / "truth_items.parquet").names
+    goods = _columns(folder / "truth_items.parquet", [name for name in Shop.__dataclass_fields__ if name in there])
     people = _columns(folder / "truth_users.parquet", ["user", "events", "maker"])
-    table = pq.read_table(folder / "truth.parquet", columns=["item", "topic", "interests", "logits"])
-    events = {name: _plain(table[name].combine_chunks()) for name in ("topic", "interests", "logits")}
+    names = ["topic", "interests", "logits", "timestamp", "opened_session"]
+    table = pq.read_table(folder / "truth.parquet", columns=["item", *names])
+    events = {name: _plain(table[name].combine_chunks()) for name in names}
     # the dictionary of truth.parquet is in the simulator's numbering, but Parquet may reorder it: go by id
     number = {item: index for index, item in enumerate(goods["ids"].tolist())}
     codes = table["item"].combine_chunks()
@@ -112,7 +141,8 @@ def target_probabilities(
     """How likely each item is to be among the next events of each user.
 
     Every case is continued ``copies`` times from its planted state; the share of continuations that hold an item is its
-    probability. Items taken before the cut have probability 0.
+    probability. Items taken before the cut have probability 0. In a shop with launches a continuation comes when the user came
+    (the times of the events after the cut, not the events), because what can be taken depends on it.
 
     Parameters
     ----------
@@ -149,7 +179,8 @@ def _continue(
     def nothing(number: int, taken: Taken, state: Visitors) -> None:
         """The state keeps what was taken; no step needs noting."""
 
-    walk(truth.shop, visitors, targets[case], rng, nothing)
+    schedule = truth.schedule(users[case], cuts[case])
+    walk(truth.shop, visitors, targets[case], rng, nothing, schedule)
     held = visitors.seen.reshape(len(users), copies, -1).mean(axis=1, dtype=np.float32)
     shares: NDArray[np.float32] = np.where(start.seen, np.float32(0), held)
     return shares

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,11 @@ class Shop:
         Shape (items, 2); -1 for none.
     weight
         Popularity b, a Zipf law; sums to 1.
+    launch
+        Seconds after the opening from which each item can be taken, 0 for those that were there from the beginning; None in a
+        shop without launches.
+    attention
+        What items are drawn by in a shop with launches, in place of ``weight``; sums to 1.
     """
 
     ids: NDArray[np.str_]
@@ -59,14 +65,21 @@ class Shop:
     successor: Ints
     complements: Ints
     weight: Floats
+    launch: Ints | None = None
+    attention: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.category)
 
     @cached_property
     def cumulative(self) -> Floats:
-        """Sums of popularity before each item, with the total at the end: length items + 1."""
-        return np.concatenate([np.zeros(1), np.cumsum(self.weight)])
+        """Sums of what items are drawn by before each item, with the total at the end: length items + 1."""
+        return np.concatenate([np.zeros(1), np.cumsum(self.weight if self.attention is None else self.attention)])
+
+    @property
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """What is known of the items, by name; without what a shop of its kind does not have."""
+        return {name: column for name in self.__dataclass_fields__ if (column := getattr(self, name)) is not None}
 
     @cached_property
     def category_bounds(self) -> Ints:

@@ -30,6 +30,9 @@ class SimulateSpec(Schema):
         Exact sizes. Every user has at least 5 events.
     categories
         Among which the items are divided, and of which a user likes one to four.
+    launches
+        Share of the items that can be taken only from some moment in the last tenth of the year on. 0 is a shop in which time
+        has no influence on what is taken.
 
     Examples
     --------
@@ -43,6 +46,7 @@ class SimulateSpec(Schema):
     items: int = Field(default=1000, ge=20, le=1_000_000)
     events: int = Field(default=60_000, ge=5)
     categories: int = Field(default=20, ge=1, le=1000)
+    launches: float = Field(default=0.0, ge=0, lt=0.5)
 
     @model_validator(mode="after")
     def _possible(self) -> SimulateSpec:

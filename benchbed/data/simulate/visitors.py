@@ -117,14 +117,44 @@ def enter(shop: Shop, count: int, rng: np.random.Generator) -> Visitors:
     )
 
 
-def step(shop: Shop, visitors: Visitors, rng: np.random.Generator) -> Taken:
-    """One more event of every visitor; changes the state."""
+@dataclass(frozen=True)
+class Schedule:
+    """When visitors come, drawn before what they take: needed where what can be taken depends on the time.
+
+    Attributes
+    ----------
+    begin
+        For each visitor, the place of the first event to be taken in the arrays below.
+    opened, seconds
+        Of every event: whether it opens a session, and its time in seconds after the opening of the shop.
+    """
+
+    begin: Ints
+    opened: NDArray[np.bool_]
+    seconds: Ints
+
+    def visit(self, number: int, count: int) -> Visit:
+        """Event ``number`` from 0 of the first ``count`` visitors."""
+        at = self.begin[:count] + number
+        return Visit(self.opened[at], self.seconds[at])
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One event of some visitors, as far as it is fixed beforehand."""
+
+    opened: NDArray[np.bool_]
+    seconds: Ints
+
+
+def step(shop: Shop, visitors: Visitors, rng: np.random.Generator, visit: Visit | None = None) -> Taken:
+    """One more event of every visitor; changes the state. A shop with launches must be told the ``visit``."""
     count = len(visitors)
-    opened = (rng.random(count) < NEW_SESSION) | (visitors.topic < 0)
+    opened = ((rng.random(count) < NEW_SESSION) | (visitors.topic < 0)) if visit is None else visit.opened
     _drift(shop, visitors, np.flatnonzero(opened), rng)
     refocused = np.flatnonzero(opened | (rng.random(count) < REFOCUS))
     visitors.topic[refocused] = _pick_interest(visitors, refocused, rng)
-    items, ways = _choose(shop, visitors, rng)
+    items, ways = _choose(shop, visitors, rng, None if visit is None else visit.seconds)
     visitors.remember(items)
     return Taken(items, ways, opened)
 
@@ -174,8 +204,8 @@ def _pick_interest(visitors: Visitors, rows: Ints, rng: np.random.Generator) -> 
     return picked
 
 
-def _choose(shop: Shop, visitors: Visitors, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """P(item) is the mixture of the ways, restricted to unseen items: drawn by rejection."""
+def _choose(shop: Shop, visitors: Visitors, rng: np.random.Generator, now: Ints | None) -> tuple[Ints, Ints]:
+    """P(item) is the mixture of the ways, restricted to unseen items that are launched: drawn by rejection."""
     count = len(visitors)
     items, ways = np.zeros(count, np.int64), np.full(count, REPEAT_WAY)
     held = (visitors.recent >= 0).sum(axis=1)
@@ -188,12 +218,15 @@ def _choose(shop: Shop, visitors: Visitors, rng: np.random.Generator) -> tuple[I
             return items, ways
         drawn, way = _propose(shop, visitors, waiting, rng)
         fresh = ~visitors.seen[waiting, drawn]
+        if shop.launch is not None and now is not None:
+            fresh &= shop.launch[drawn] <= now[waiting]
         items[waiting[fresh]], ways[waiting[fresh]] = drawn[fresh], way[fresh]
         waiting = waiting[~fresh]
     for row in waiting:
-        unseen = np.flatnonzero(~visitors.seen[row])
+        there = np.ones(len(shop), bool) if shop.launch is None or now is None else shop.launch <= now[row]
+        unseen = np.flatnonzero(~visitors.seen[row] & there)
         # a visitor who took everything can only take something again
-        items[row] = rng.choice(unseen) if len(unseen) else rng.integers(len(shop))
+        items[row] = rng.choice(unseen) if len(unseen) else rng.choice(np.flatnonzero(there))
         ways[row] = LEFTOVER_WAY
     return items, ways
 
@@ -224,7 +257,14 @@ def _propose(shop: Shop, visitors: Visitors, rows: Ints, rng: np.random.Generato
 Observe = Callable[[int, Taken, Visitors], None]
 
 
-def walk(shop: Shop, visitors: Visitors, lengths: Ints, rng: np.random.Generator, observe: Observe) -> None:
+def walk(
+    shop: Shop,
+    visitors: Visitors,
+    lengths: Ints,
+    rng: np.random.Generator,
+    observe: Observe,
+    schedule: Schedule | None = None,
+) -> None:
     """Take ``lengths[row]`` events for every visitor.
 
     Parameters
@@ -238,9 +278,12 @@ def walk(shop: Shop, visitors: Visitors, lengths: Ints, rng: np.random.Generator
     observe
         Called after every step with its number from 0, what was taken, and the state of those who took something (the first
         rows of ``visitors``).
+    schedule
+        When the visitors come; None where time has no influence, and sessions are drawn on the way.
     """
     if np.any(np.diff(lengths) > 0):
         raise ValueError("visitors must be ordered by falling length")
     for number in range(int(lengths.max(initial=0))):
         active = visitors.view(slice(0, int(np.searchsorted(-lengths, -number))))
-        observe(number, step(shop, active, rng), active)
+        visit = None if schedule is None else schedule.visit(number, len(active))
+        observe(number, step(shop, active, rng, visit), active)
