@@ -1,5 +1,6 @@
 """Claims: an epoch takes at most 1/25 of RecBole's (GRU4Rec, GRU4RecF), ranking is not slower, memory not above; the fast form
 learns no worse than the prefix form; ComiRec-SA's one-pass form trains on 10 times the targets per second of its random cuts.
+MKR: an epoch at most 1/5 and a full ranking at most 1/300 of RecBole's, ConvNCF: 1/3 and 1/3, memory not above.
 
 MovieLens-100K, leave-one-out, every training target once an epoch, one thread, fp32, embedding 64, hidden 128. Every measured
 run is a process of its own.
@@ -7,8 +8,12 @@ run is a process of its own.
     python perf/train_speed.py gru4rec --peer-python .perf-peer/bin/python     the peer and ours in turn
     python perf/train_speed.py gru4recf --quality 20                           validation after equal epochs, against prefixes
     python perf/train_speed.py comirec_sa                                      every_prefix and random_cut in turn
+    python perf/train_speed.py mkr --peer-python .perf-peer/bin/python         the same pairs (and graph) for both, in turn
 
-The last line is JSON.
+The last line is JSON. For mkr, convncf and mf_bpr both train on our training pairs, each with a negative drawn anew, in batches
+of 2,048 rows (MKR) or triples; MKR on the items that are linked to the graph, and on all its triples after every epoch. Both
+rank all items but those of the history for every validation user, ours by the trained rows. What our protocol adds to a ranking,
+the fold-in of histories, is timed for some users and told beside. Ratios that decide are of CPU seconds.
 """
 
 from __future__ import annotations
@@ -16,23 +21,21 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pair_speed
+from measured import HERE, THREADS, cpu_of, epoch_of, middle, ours, theirs
 
-HERE = Path(__file__).parent
 DATA = HERE.parents[1] / "shared" / "data" / "ml-100k"
-THREADS = "1"
 PEERS = {"gru4rec": "GRU4Rec", "gru4recf": "GRU4RecF"}
 CLAIMS = {"gru4rec": 25, "gru4recf": 25, "comirec_sa": 10}
 
 
-def split_folder(raw: Path) -> Path:
-    """The leave-one-out split of MovieLens-100K, made in a new workspace."""
+def split_folder(raw: Path, *, linked: bool = False) -> Path:
+    """The leave-one-out split of MovieLens-100K, made in a new workspace; ``linked``: of items in the graph alone."""
     from benchbed.data.card import load_card
     from benchbed.data.prepare import prepare
     from benchbed.data.split.make import split_dataset
@@ -40,62 +43,30 @@ def split_folder(raw: Path) -> Path:
     from benchbed.workspace import Workspace
 
     workspace = Workspace.open(tempfile.mkdtemp(prefix="benchbed-perf-"))
-    return split_dataset(prepare(load_card("ml-100k"), workspace, raw), SplitSpec(kind="leave_one_out"), 42).folder
-
-
-def last_line(command: list[str]) -> dict[str, Any]:
-    """The JSON line that a measuring process prints last."""
-    with tempfile.TemporaryDirectory() as folder:  # RecBole writes logs where it stands
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
-
-
-def ours(model: str, folder: Path, epochs: int, **parameters: Any) -> dict[str, Any]:
-    return last_line(
-        [
-            sys.executable,
-            str((HERE / "own_epoch.py").resolve()),
-            model,
-            str(folder),
-            str(epochs),
-            THREADS,
-            json.dumps(parameters),
-        ]
-    )
-
-
-def epoch_of(measured: dict[str, Any]) -> float:
-    """Median epoch without the first, which warms up."""
-    return statistics.median(measured["epochs"][1:])
-
-
-def cpu_of(runs: list[dict[str, Any]]) -> float:
-    """Median CPU seconds of an epoch, first ones left out; ours hold the validation too."""
-    return statistics.median(np.ravel([each["cpu"][1:] for each in runs]))
+    card = load_card("ml-100k-recbole" if linked else "ml-100k")
+    if linked:
+        card = card.model_copy(update={"clean": card.clean.model_copy(update={"linked_items": True})})
+    return split_dataset(prepare(card, workspace, raw), SplitSpec(kind="leave_one_out"), 42).folder
 
 
 def against_peer(model: str, folder: Path, peer: str, pairs: int) -> dict[str, Any]:
     """The peer and ours in turn."""
-    ratios, mine, theirs = [], [], []  # CPU seconds beside: a machine with other work stretches walls unevenly
+    ratios, mine, peers = [], [], []  # CPU seconds beside: a machine with other work stretches walls unevenly
     for _ in range(pairs):
-        script = str((HERE / "peers" / "recbole_epoch.py").resolve())
-        theirs.append(last_line([peer, script, PEERS[model], "2", THREADS]))
+        peers.append(theirs(peer, PEERS[model], 2))
         mine.append(ours(model, folder, 4))
-        ratios.append(epoch_of(theirs[-1]) / epoch_of(mine[-1]))
-        print(f"  ours {epoch_of(mine[-1]):.2f} s, RecBole {epoch_of(theirs[-1]):.2f} s, {ratios[-1]:.1f}x", flush=True)
-    rankings = [statistics.median(np.ravel([each["ranking"] for each in side])) for side in (mine, theirs)]
-    targets = {each["targets"] for each in (*mine, *theirs)}
-    peaks = [max(each["peak_mb"] for each in side) for side in (mine, theirs)]
+        ratios.append(epoch_of(peers[-1]) / epoch_of(mine[-1]))
+        print(f"  ours {epoch_of(mine[-1]):.2f} s, RecBole {epoch_of(peers[-1]):.2f} s, {ratios[-1]:.1f}x", flush=True)
+    rankings = [middle(each["ranking"] for each in side) for side in (mine, peers)]
+    targets = {each["targets"] for each in (*mine, *peers)}
+    peaks = [max(each["peak_mb"] for each in side) for side in (mine, peers)]
     ratio = statistics.median(ratios)
     return {
         "targets": sorted(targets),
         "ours": round(statistics.median(map(epoch_of, mine)), 3),
-        "peer": round(statistics.median(map(epoch_of, theirs)), 3),
+        "peer": round(statistics.median(map(epoch_of, peers)), 3),
         "ratio": round(ratio, 1),
-        "ratio_of_cpu": round(cpu_of(theirs) / cpu_of(mine), 1),
+        "ratio_of_cpu": round(cpu_of(peers) / cpu_of(mine), 1),
         "claim": CLAIMS[model],
         "ranking_ours": round(rankings[0], 4),
         "ranking_peer": round(rankings[1], 4),
@@ -178,17 +149,22 @@ def comirec(folder: Path, pairs: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", choices=list(CLAIMS))
+    parser.add_argument("model", choices=[*CLAIMS, *pair_speed.PEERS])
     parser.add_argument("--peer-python", help="python of an environment made from perf/peers/recbole.txt")
     parser.add_argument("--pairs", type=int, default=3, help="how often the two are timed in turn")
     parser.add_argument("--quality", type=int, default=0, metavar="EPOCHS", help="compare with the prefix form after so many")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--raw", type=Path, default=DATA, help="folder with u.data, u.item and u.user")
+    parser.add_argument("--raw", type=Path, default=DATA, help="folder with u.data, u.item and u.user, for mkr RecBole's files")
     arguments = parser.parse_args()
     if arguments.model != "comirec_sa" and not arguments.peer_python and not arguments.quality:
         parser.error("give --peer-python, --quality, or both")
-    folder = split_folder(arguments.raw)
-    if arguments.model == "comirec_sa":
+    if arguments.model in pair_speed.PEERS and (not arguments.peer_python or arguments.quality):
+        parser.error(f"{arguments.model} is measured against a peer: give --peer-python, and no --quality")
+    folder = split_folder(arguments.raw, linked=arguments.model == "mkr")
+    if arguments.model in pair_speed.PEERS:
+        made = {"what": f"{arguments.model} training epoch, ml-100k leave-one-out, 1 thread, fp32 (seconds)"}
+        made |= pair_speed.against_recbole(arguments.model, folder, arguments.peer_python, arguments.pairs)
+    elif arguments.model == "comirec_sa":
         made = {"what": "comirec_sa targets per second, every_prefix against random_cut, ml-100k leave-one-out, 1 thread, fp32"}
         made |= comirec(folder, arguments.pairs)
     else:

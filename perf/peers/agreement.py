@@ -1,11 +1,11 @@
-"""Do our forms of GRU4Rec compute what the peers compute? The same weights and the same batch go through both.
+"""Do our forms of other libraries' models compute what these compute? The same weights and the same batch go through both.
 
 usage: agreement.py --kept FOLDER | --recbole PYTHON --recpack PYTHON
 
-PYTHON is that of an environment with the peer (recbole.txt, recpack.txt); recbole_weights.py and recpack_weights.py run there
-now and write weights-GRU4Rec.npz, weights-GRU4RecF.npz and recpack.npz. FOLDER has such files of before. All without dropout,
-in float64; our negatives are the peer's. Writes AGREEMENT.md beside this file, prints one JSON line last, and ends with 1 when
-a difference is above its limit.
+PYTHON is that of an environment with the peer (recbole.txt, recpack.txt); recbole_weights.py, recbole_pairs.py and
+recpack_weights.py run there now and write weights-GRU4Rec.npz, weights-GRU4RecF.npz, pairs-MKR.npz, pairs-ConvNCF.npz and
+recpack.npz. FOLDER has such files of before. All without dropout, in float64; our negatives are the peer's. Writes AGREEMENT.md
+beside this file, prints one JSON line last, and ends with 1 when a difference is above its limit.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
+from compare import LIMITS, Dump, Row, furthest, made_up, relative
+from pair_models import convncf, mkr
 from torch import Tensor
 
 from benchbed import __version__
-from benchbed.data.dataset import Cases, Features, Ragged, Sequences, TrainingData
+from benchbed.data.dataset import Features, Ragged, TrainingData
 from benchbed.data.histories import Histories
 from benchbed.models.gru4rec import GRU4Rec
 from benchbed.models.gru4recf import GRU4RecF, SubnetBatch
@@ -39,11 +41,11 @@ HERE = Path(__file__).resolve().parent
 DUMPS = {
     "weights-GRU4Rec": ("recbole", "recbole_weights.py", "GRU4Rec"),
     "weights-GRU4RecF": ("recbole", "recbole_weights.py", "GRU4RecF"),
+    "pairs-MKR": ("recbole", "recbole_pairs.py", "MKR"),
+    "pairs-ConvNCF": ("recbole", "recbole_pairs.py", "ConvNCF"),
     "recpack": ("recpack", "recpack_weights.py"),
 }
 PLACES = {"recbole": "PYTHON", "recpack": "PYTHON", "kept": "FOLDER"}
-LIMITS = {"scores": 1e-5, "loss": 1e-6, "gradients": 1e-6, "trained": 1e-6}
-Dump = Mapping[str, Any]
 Model = GRU4Rec | GRU4RecF
 
 RECBOLE = {
@@ -57,47 +59,6 @@ RECBOLE = {
     },
 }
 RECPACK = {"emb.": "embedding.", "rnn.": "gru.", "lin.weight": "output.weight", "lin.bias": "item_bias.weight"}
-
-
-@dataclass(frozen=True)
-class Row:
-    """How far apart ours and the peer's are.
-
-    Attributes
-    ----------
-    scores
-        Largest absolute difference, over all histories and items; in float32 for ``scores_single``.
-    loss
-        Relative difference.
-    gradients
-        Largest absolute difference of any weight's gradient, over the largest gradient of the peer.
-    trained
-        Largest absolute difference of any weight after training; None where the dump has none.
-    """
-
-    peer: str
-    form: str
-    scores: float
-    scores_single: float
-    loss: float
-    gradients: float
-    trained: float | None
-
-    @property
-    def holds(self) -> bool:
-        """Whether all differences are within :data:`LIMITS`."""
-        found = {name: getattr(self, name) for name in LIMITS} | {"scores_single": self.scores_single}
-        return all(value is None or value <= LIMITS[name.removesuffix("_single")] for name, value in found.items())
-
-
-def made_up(n_items: int, rows: list[list[int]], features: Mapping[str, Features] | None = None) -> TrainingData:
-    """Training data of a peer's sizes."""
-    empty = Ragged.of([])
-    users = np.arange(len(rows))
-    counts = np.concatenate([[0], np.ones(n_items, dtype=np.int64)])
-    ids = ("", *map(str, range(1, n_items + 1)))
-    cases = Cases(users[:0], empty, empty)
-    return TrainingData("peer", n_items, counts, ids, Sequences(users, Ragged.of(rows)), cases, features or {})
 
 
 def ours(dump: Dump, group: str, names: Mapping[str, str], pad_last: bool) -> dict[str, Tensor]:
@@ -131,12 +92,6 @@ def negatives_are(drawn: Callable[[], Tensor]) -> Iterator[None]:
         yield
 
 
-def furthest(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> float:
-    """Largest absolute difference of any array; every array must be there on both sides."""
-    assert found.keys() == wanted.keys(), sorted(found.keys() ^ wanted.keys())
-    return max(float((found[name].to_dense() - wanted[name]).abs().max()) for name in wanted)
-
-
 def weigh(
     model: Model, weights: dict[str, Tensor], rows: list[list[int]], scores: Tensor, loss: Callable[[], Tensor], want: float
 ) -> tuple[float, float, float, dict[str, Tensor]]:
@@ -154,11 +109,6 @@ def weigh(
     value.backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
     return differences[0], differences[1], abs(value.item() - want) / abs(want), gradients
-
-
-def relative(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> float:
-    """:func:`furthest` over the largest number of the peer."""
-    return furthest(found, wanted) / max(float(value.abs().max()) for value in wanted.values())
 
 
 # ----- the peers ----------------------------------------------------------------------------------------------------------
@@ -253,6 +203,15 @@ def train(model: GRU4Rec, drawn: Tensor) -> None:
         optimizer.step()
 
 
+READERS: Mapping[str, Callable[[Dump], list[Row]]] = {
+    "weights-GRU4Rec": lambda dump: recbole(dump, "GRU4Rec"),
+    "weights-GRU4RecF": lambda dump: recbole(dump, "GRU4RecF"),
+    "pairs-MKR": mkr,
+    "pairs-ConvNCF": convncf,
+    "recpack": recpack,
+}
+
+
 # ----- the page -----------------------------------------------------------------------------------------------------------
 
 PAGE = """# The same weights, the same numbers
@@ -260,10 +219,12 @@ PAGE = """# The same weights, the same numbers
 Written by `python perf/peers/agreement.py {words}` on {date}: benchbed {version}, torch {torch}; {peers}.
 
 Weights and one batch come from the peer: its own classes and initial weights (for RecPack wider ones, so that its losses
-differ). They go through our model in the variant of the same name. No dropout; float64, and scores in float32 too; negatives
-are the peer's. *Scores*: largest absolute difference, all histories by all items. *Loss*: relative. *Gradients*: of all
-weights, largest difference over the largest gradient. *Trained*: largest absolute difference of any weight after the peer's own
-training of one epoch on the batch, and ours, in chunks of 4 columns: carried state, Adagrad, clipping.
+differ; for MKR and ConvNCF with biases that are not 0). They go through our model in the variant of the same name. No dropout;
+float64, and scores in float32 too; negatives are the peer's. *Scores*: largest absolute difference, all histories (or users) by
+all items. *Loss*: relative, regularisers included. *Gradients*: of all weights, largest difference over the largest gradient.
+*Trained*: largest absolute difference of any weight after training; for RecPack one epoch on the batch by the peer's own
+training, and ours, in chunks of 4 columns (carried state, Adagrad, clipping); for MKR and ConvNCF three steps of Adam down that
+loss.
 
 | peer | loss | scores | scores, float32 | loss | gradients | trained | holds |
 |---|---|---|---|---|---|---|---|
@@ -282,6 +243,14 @@ Where ours differ on purpose, whatever the weights:
 - RecBole adds 1e-10 inside the logarithm of `bpr`, we add nothing (the form in use is exact). RecPack's `bpr-max` takes the
   logarithm of 0 where a target is far behind; ours has the floor 1e-24.
 - Max pooling over an item without values is a zero vector here, about -1e9 in RecBole. Pooling compared: sum.
+- MKR and ConvNCF have no row of padding for users; RecBole's ConvNCF counts those rows in its norms, and its optimiser shrinks
+  them. They were 0 on both sides.
+- RecBole's MKR moves all rows of its tables in every step, by what is left of older gradients; here entities that are no items
+  rest in steps of recommendation. So the two losses were followed one at a time.
+- The bias of ConvNCF's output cancels in the loss. Adam makes whole steps of what rounding leaves of its gradient in RecBole;
+  here it has none and stays. It is not compared after training.
+- RecBole's ConvNCF loss is log(1 + exp(-difference)), infinite from a difference of -710 on (-89 in float32); ours has the same
+  value below that and stays finite.
 """
 
 
@@ -328,7 +297,7 @@ def main() -> int:
     rows, versions = [], []
     with tempfile.TemporaryDirectory() as folder:
         for name, dump in dumps(chosen, Path(folder)):
-            rows += recpack(dump) if name == "recpack" else recbole(dump, name.removeprefix("weights-"))
+            rows += READERS[name](dump)
             versions.append(str(dump["versions"]))
     given = [f"--{option} {word}" for option, word in PLACES.items() if getattr(chosen, option)]
     text = page(rows, " ".join(given), "; ".join(versions))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,14 +19,12 @@ N_ITEMS, SIZE, HIDDEN, ROWS, LONGEST = 11, 4, 5, 6, 7
 
 
 @pytest.fixture(scope="module")
-def agreement() -> ModuleType:
-    path = Path(__file__).parents[2] / "perf" / "peers" / "agreement.py"
-    spec = importlib.util.spec_from_file_location("agreement", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["agreement"] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
+def agreement() -> Iterator[ModuleType]:
+    """The script, which imports its neighbours as a script does."""
+    folder = str(Path(__file__).parents[2] / "perf" / "peers")
+    sys.path.insert(0, folder)
+    yield importlib.import_module("agreement")
+    sys.path.remove(folder)
 
 
 @pytest.fixture
