@@ -16,6 +16,7 @@ MODELS: dict[str, str] = {
     "item_knn": "benchbed.models.item_knn:ItemKNN",
     "ease": "benchbed.models.ease:EASE",
     "ials": "benchbed.models.ials:IALS",
+    "session_knn": "benchbed.models.session_knn:SessionKNN",
     "gru4rec": "benchbed.models.gru4rec:GRU4Rec",
     "comirec_sa": "benchbed.models.comirec_sa:ComiRecSA",
     "gru4recf": "benchbed.models.gru4recf:GRU4RecF",

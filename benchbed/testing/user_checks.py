@@ -74,7 +74,7 @@ class UserChecks(Checks):
 
 def _unseen(data: TrainingData) -> list[int]:
     """Users that the validation cases name and training does not."""
-    return np.setdiff1d(data.valid.users, data.train.users).tolist()
+    return [int(user) for user in np.setdiff1d(data.valid.users, data.train.users)]
 
 
 def _renumbered(data: TrainingData) -> TrainingData:

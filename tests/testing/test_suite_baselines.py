@@ -7,6 +7,7 @@ from benchbed.models.ials import IALS
 from benchbed.models.item_knn import ItemKNN
 from benchbed.models.markov import Markov
 from benchbed.models.popularity import Popularity
+from benchbed.models.session_knn import SessionKNN
 from benchbed.testing import ModelSuite, Vary
 
 
@@ -32,3 +33,8 @@ class TestEASE(ModelSuite):
 class TestIALS(ModelSuite):
     model = IALS
     parameters = {"embedding_size": 6, "regularization": 0.05}
+
+
+class TestSessionKNN(ModelSuite):
+    model = SessionKNN
+    parameters = {"neighbours": 4, "sample_size": 10}
