@@ -4,24 +4,26 @@ Order of the rules: ``targets: next`` takes the first event after the cut, and `
 the cut, whose history is all that came before it, earlier targets included; ``seen_items: exclude`` removes targets of the full
 history; ``unknown_targets: drop`` removes targets outside the candidates; of a target that stands twice in a case the first is
 kept. A case without targets is not evaluated, and counted by the rule that took its last one.
+
+With ``mode: sampled`` each case gets its negatives then: those that were shipped with the data, or drawn ones. With ``mode:
+click_through`` none of these rules applies: cases are the labelled rows of their split.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchbed.data.dataset import Cases, IntArray, Ragged
-from benchbed.data.stored import read_table
-
-CANDIDATES: tuple[Literal["vocabulary", "catalogue"], ...] = ("vocabulary", "catalogue")
+from benchbed.data.drawing import combined, draw
+from benchbed.data.raw_cases import CANDIDATES, RawCases, Vocabulary, read_raw_cases, read_vocabulary, run_starts
+from benchbed.errors import DataError
 
 
 class CaseRules(Protocol):
@@ -35,6 +37,14 @@ class CaseRules(Protocol):
     def unknown_targets(self) -> Literal["miss", "drop"]: ...  # noqa: D102  # said above
     @property
     def targets(self) -> Literal["rest", "next", "every_next"]: ...  # noqa: D102  # said above
+    @property
+    def mode(self) -> Literal["full", "sampled", "click_through"]: ...  # noqa: D102  # said above
+    @property
+    def negatives(self) -> Literal["shipped"] | int | None: ...  # noqa: D102  # said above
+    @property
+    def flawed_negatives(self) -> Literal["drop", "keep"]: ...  # noqa: D102  # said above
+    @property
+    def seed(self) -> int: ...  # noqa: D102  # said above
 
 
 @dataclass(frozen=True)
@@ -45,16 +55,22 @@ class Rules:
     candidates: Literal["vocabulary", "catalogue"] = "vocabulary"
     unknown_targets: Literal["miss", "drop"] = "miss"
     targets: Literal["rest", "next", "every_next"] = "rest"
+    mode: Literal["full", "sampled", "click_through"] = "full"
+    negatives: Literal["shipped"] | int | None = None
+    flawed_negatives: Literal["drop", "keep"] = "drop"
+    seed: int = 0
 
 
 def rules_key(rules: CaseRules) -> str:
-    """The options as one text, under which ``audit.json`` counts cases.
+    """The options as one text, under which ``audit.json`` counts cases. What is listed for a case takes no case away.
 
     Examples
     --------
-    >>> rules_key(Rules("exclude"))
-    'exclude-vocabulary-miss-rest'
+    >>> rules_key(Rules("exclude")), rules_key(Rules("keep", "catalogue", mode="click_through"))
+    ('exclude-vocabulary-miss-rest', 'click_through-catalogue-miss')
     """
+    if rules.mode == "click_through":
+        return "-".join((rules.mode, rules.candidates, rules.unknown_targets))
     return "-".join((rules.seen_items, rules.candidates, rules.unknown_targets, rules.targets))
 
 
@@ -76,118 +92,24 @@ class CaseCounts:
         Targets removed because the same case has them already.
     cases_without_unseen_targets, cases_without_known_targets
         Cases not evaluated because no target was left by the rule.
+    negatives, unknown_negatives
+        Negative rows of ``mode: click_through`` and those among them of items outside the candidates; None in other modes.
     """
 
     cases: int
     targets: int
     unknown_targets: int
-    seen_targets: int
-    repeated_targets: int
-    cases_without_unseen_targets: int
-    cases_without_known_targets: int
-
-
-@dataclass(frozen=True)
-class RawCases:
-    """Cases before any rule. Items are dataset indices.
-
-    ``seen`` and ``repeated`` have a flag for each target: whether the case's history holds it, and whether an earlier target of
-    the case is the same item.
-    """
-
-    users: IntArray
-    histories: Ragged
-    targets: Ragged
-
-    @cached_property
-    def seen(self) -> NDArray[np.bool_]:
-        """Targets that the history holds."""
-        wanted = np.unique(self._keys(self.targets))
-        given = self._keys(self.histories)
-        # A search of the many in the few: cheaper than sorting whole histories.
-        place = np.minimum(np.searchsorted(wanted, given), max(len(wanted) - 1, 0))
-        hit = np.zeros(len(wanted), bool)
-        if len(wanted):
-            hit[place[wanted[place] == given]] = True
-        return hit[np.searchsorted(wanted, self._keys(self.targets))]
-
-    @cached_property
-    def repeated(self) -> NDArray[np.bool_]:
-        """Targets that stand in the same case before."""
-        again = np.ones(len(self.targets.values), bool)
-        again[np.unique(self._keys(self.targets), return_index=True)[1]] = False
-        return again
-
-    @cached_property
-    def times(self) -> IntArray:
-        """How often the item of each target stands among the targets of its case."""
-        _, item, counts = np.unique(self._keys(self.targets), return_inverse=True, return_counts=True)
-        return counts[item].astype(np.int64)
-
-    @cached_property
-    def last_item(self) -> int:
-        """The largest dataset index, 0 without any."""
-        return int(max(rows.values.max(initial=0) for rows in (self.histories, self.targets)))
-
-    def _keys(self, rows: Ragged) -> IntArray:
-        return rows.row_of_value * (self.last_item + 1) + rows.values
-
-
-def read_raw_cases(path: Path) -> RawCases:
-    """The cases of ``valid.parquet`` or ``test.parquet``."""
-    table = read_table(path, columns=["user", "item", "target"])
-    user, item, target = (table.column(name).to_numpy() for name in ("user", "item", "target"))
-    target = target.astype(bool)
-    starts = run_starts(user)
-    both = Ragged(item.astype(np.int64), np.append(starts, len(item)))
-    return RawCases(user[starts].astype(np.int64), both.keep(~target), both.keep(target))
-
-
-def run_starts(values: NDArray[Any]) -> IntArray:
-    """Where each run of equal values starts."""
-    if len(values) == 0:
-        return np.zeros(0, np.int64)
-    return np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1]).astype(np.int64)
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """``vocabulary.parquet`` under one choice of candidates.
-
-    Attributes
-    ----------
-    items
-        Dataset index of each model index, length n_items + 1, 0 at padding.
-    counts
-        Training events, length n_items + 1.
-    ids
-        Raw ids, length n_items + 1, "" at padding.
-    """
-
-    items: IntArray
-    counts: IntArray
-    ids: tuple[str, ...]
+    seen_targets: int = 0
+    repeated_targets: int = 0
+    cases_without_unseen_targets: int = 0
+    cases_without_known_targets: int = 0
+    negatives: int | None = None
+    unknown_negatives: int | None = None
 
     @property
-    def n_items(self) -> int:
-        """Number of candidates."""
-        return len(self.items) - 1
-
-    def model_index(self, last_item: int) -> IntArray:
-        """Model index by dataset index, up to ``last_item`` at least; 0 for what is no candidate."""
-        found = np.zeros(max(last_item, int(self.items.max())) + 1, np.int64)
-        found[self.items[1:]] = np.arange(1, self.n_items + 1)
-        return found
-
-
-def read_vocabulary(split_folder: Path, candidates: Literal["vocabulary", "catalogue"]) -> Vocabulary:
-    """Candidates of a split: items with training events; with ``catalogue`` also those known by side tables only."""
-    table = read_table(split_folder / "vocabulary.parquet", columns=["item", "id", "count"])
-    counts = table.column("count").to_numpy()
-    n = len(counts) if candidates == "catalogue" else int((counts > 0).sum())
-    table = table.slice(0, n)
-    padded = [np.concatenate([[0], table.column(name).to_numpy()]).astype(np.int64) for name in ("item", "count")]
-    return Vocabulary(padded[0], padded[1], ("", *table.column("id").to_pylist()))
+    def stored(self) -> dict[str, int]:
+        """As in ``audit.json``: what is known."""
+        return {name: count for name, count in asdict(self).items() if count is not None}
 
 
 def make_cases(raw: RawCases, vocabulary: Vocabulary, rules: CaseRules) -> tuple[Cases, CaseCounts]:
@@ -203,17 +125,75 @@ def make_cases(raw: RawCases, vocabulary: Vocabulary, rules: CaseRules) -> tuple
         Options of the evaluation block.
     """
     index = vocabulary.model_index(raw.last_item)
+    if rules.mode == "click_through":
+        return _labelled(raw, index, rules)
+    repeats = None
     if rules.targets == "every_next":
         chosen, counts = _choose_every(raw, index, rules)
         rows, histories, targets = _every_next(raw, np.flatnonzero(chosen))
-        return Cases(raw.users[rows], _indexed(histories, index), _indexed(targets, index)), counts
-    evaluated, chosen, counts = _choose(raw, index, rules)
-    kept = np.flatnonzero(evaluated)
-    histories, targets = raw.histories.take(kept), raw.targets.keep(chosen).take(kept)
-    # A rule that removes a target removes its repetitions with it: what is left was repeated as often as in the raw list.
-    listed = rules.targets == "rest" and bool(raw.repeated.any())
-    repeats = Ragged(raw.times, raw.targets.offsets).keep(chosen).take(kept).values if listed else None
-    return Cases(raw.users[kept], _indexed(histories, index), _indexed(targets, index), repeats), counts
+    else:
+        evaluated, chosen, counts = _choose(raw, index, rules)
+        rows = np.flatnonzero(evaluated)
+        histories, targets = raw.histories.take(rows), raw.targets.keep(chosen).take(rows)
+        # A rule that removes a target removes its repetitions with it: what is left was repeated as often as in the raw list.
+        if rules.targets == "rest" and bool(raw.repeated.any()):
+            repeats = Ragged(raw.times, raw.targets.offsets).keep(chosen).take(rows).values
+    others = None
+    if rules.mode == "sampled":
+        others = _indexed(_others(raw, rows, histories, targets, vocabulary, rules), index)
+    return Cases(raw.users[rows], _indexed(histories, index), _indexed(targets, index), repeats, others), counts
+
+
+def _labelled(raw: RawCases, index: IntArray, rules: CaseRules) -> tuple[Cases, CaseCounts]:
+    """Positives as targets, negatives as others; a case may lack the one or the other. Every row stays, 0 where unknown."""
+    if raw.negatives is None:
+        raise DataError(
+            "This split has no labelled rows, and `mode: click_through` judges these.",
+            advice="Take `split: {kind: click_through}`.",
+        )
+    targets, others = _indexed(raw.targets, index), _indexed(raw.negatives, index)
+    return Cases(raw.users, _indexed(raw.histories, index), targets, None, others), _count(raw, index, rules)
+
+
+def _others(
+    raw: RawCases, rows: IntArray, histories: Ragged, targets: Ragged, vocabulary: Vocabulary, rules: CaseRules
+) -> Ragged:
+    """Listed negatives of cases, as dataset indices: shipped ones, or drawn ones.
+
+    Parameters
+    ----------
+    raw
+        The cases of the split.
+    rows
+        Of each case its row in ``raw``.
+    histories, targets
+        Of each case, as dataset indices.
+    vocabulary
+        The candidates; drawn negatives are some of these.
+    rules
+        Of ``mode: sampled``.
+    """
+    if rules.negatives == "shipped" and raw.negatives is not None:
+        listed = raw.negatives.take(rows)
+        if rules.flawed_negatives == "keep":
+            return listed
+        return listed.keep(~(listed.held_by(histories) | listed.held_by(targets)))
+    wanted = raw.shipped if rules.negatives == "shipped" else rules.negatives
+    if not isinstance(wanted, int):
+        raise DataError(
+            "This split ships no negatives.",
+            advice="Say how many to draw (`evaluation.negatives: 99`), or name the file of negatives in the dataset card and "
+            "take `split: {kind: leave_one_out, test: 'column: NAME'}`.",
+        )
+    items = np.sort(vocabulary.items[1:])  # in the order of the raw ids
+    place = np.zeros(max(raw.last_item, int(items[-1])) + 1, np.int64)
+    place[items] = np.arange(1, len(items) + 1)
+    taken = histories.followed_by(targets)
+    starts = run_starts(rows)
+    turn = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))  # of a user's cases
+    keys = combined((raw.users if raw.keys is None else raw.keys)[rows], turn)
+    drawn = draw(rules.seed, keys, np.full(len(rows), wanted), Ragged(place[taken.values], taken.offsets), len(items))
+    return Ragged(items[drawn.values - 1], drawn.offsets)
 
 
 def _indexed(rows: Ragged, index: IntArray) -> Ragged:
@@ -225,16 +205,15 @@ def _every_next(raw: RawCases, places: IntArray) -> tuple[IntArray, Ragged, Ragg
     rows = raw.targets.row_of_value[places]
     before = places - raw.targets.offsets[rows]  # targets of the same row that come first
     # Each row's history and targets end to end: the history of a case is the beginning of its row.
-    lengths = raw.histories.lengths + raw.targets.lengths
-    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    whole = np.empty(int(starts[-1]), np.int64)
-    for part, shift in ((raw.histories, np.zeros(len(lengths), np.int64)), (raw.targets, raw.histories.lengths)):
-        own = np.arange(len(part.values)) - np.repeat(part.offsets[:-1], part.lengths)
-        whole[np.repeat(starts[:-1] + shift, part.lengths) + own] = part.values
+    whole = raw.histories.followed_by(raw.targets)
     sizes = raw.histories.lengths[rows] + before
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
-    index = np.repeat(starts[:-1][rows] - offsets[:-1], sizes) + np.arange(offsets[-1])
-    return rows, Ragged(whole[index], offsets), Ragged(raw.targets.values[places], np.arange(len(places) + 1, dtype=np.int64))
+    index = np.repeat(whole.offsets[:-1][rows] - offsets[:-1], sizes) + np.arange(offsets[-1])
+    return (
+        rows,
+        Ragged(whole.values[index], offsets),
+        Ragged(raw.targets.values[places], np.arange(len(places) + 1, dtype=np.int64)),
+    )
 
 
 def _choose_every(raw: RawCases, model_index: IntArray, rules: CaseRules) -> tuple[NDArray[np.bool_], CaseCounts]:
@@ -289,21 +268,42 @@ def _choose(raw: RawCases, model_index: IntArray, rules: CaseRules) -> tuple[NDA
 
 
 def _count(raw: RawCases, model_index: IntArray, rules: CaseRules) -> CaseCounts:
+    if rules.mode == "click_through":
+        return _count_labelled(raw, model_index, rules)
     return _choose_every(raw, model_index, rules)[1] if rules.targets == "every_next" else _choose(raw, model_index, rules)[2]
 
 
-def all_rules() -> Iterator[Rules]:
-    """Every combination of options."""
+def _count_labelled(raw: RawCases, model_index: IntArray, rules: CaseRules) -> CaseCounts:
+    assert raw.negatives is not None
+    unknown = [int((model_index[rows.values] == 0).sum()) for rows in (raw.targets, raw.negatives)]
+    dropped = unknown if rules.unknown_targets == "drop" else [0, 0]
+    return CaseCounts(
+        cases=len(raw.users),
+        targets=len(raw.targets.values) - dropped[0],
+        unknown_targets=unknown[0],
+        negatives=len(raw.negatives.values) - dropped[1],
+        unknown_negatives=unknown[1],
+    )
+
+
+def all_rules(*, labelled: bool = False) -> Iterator[Rules]:
+    """Every combination of options; with ``labelled`` also those of ``mode: click_through``."""
     choices = (("exclude", "keep"), ("vocabulary", "catalogue"), ("miss", "drop"), ("rest", "next", "every_next"))
     for chosen in product(*choices):
         yield Rules(*chosen)  # type: ignore[arg-type]  # product() forgets the literal types
+    for candidates, unknown in product(*choices[1:3]) if labelled else ():
+        yield Rules("keep", candidates, unknown, mode="click_through")  # type: ignore[arg-type]  # as above
 
 
-def count_all_options(split_folder: Path, valid: Path, test: Path) -> dict[str, dict[str, dict[str, int]]]:
+def count_all_options(
+    split_folder: Path, valid: Path, test: Path, *, labelled: bool = False
+) -> dict[str, dict[str, dict[str, int]]]:
     """Counts of cases under every protocol, by part and :func:`rules_key`; made with the split, before any model exists."""
     found: dict[str, dict[str, dict[str, int]]] = {}
     for part, path in (("valid", valid), ("test", test)):
         raw = read_raw_cases(path)
         index = {c: read_vocabulary(split_folder, c).model_index(raw.last_item) for c in CANDIDATES}
-        found[part] = {rules_key(rules): asdict(_count(raw, index[rules.candidates], rules)) for rules in all_rules()}
+        found[part] = {
+            rules_key(rules): _count(raw, index[rules.candidates], rules).stored for rules in all_rules(labelled=labelled)
+        }
     return found

@@ -67,6 +67,38 @@ class Ragged:
         index = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Ragged(self.values[index], offsets)
 
+    def followed_by(self, other: Ragged) -> Ragged:
+        """Each row with the same row of another after it.
+
+        Examples
+        --------
+        >>> Ragged.of([[1], [2, 3]]).followed_by(Ragged.of([[4, 5], []])).values.tolist()
+        [1, 4, 5, 2, 3]
+        """
+        offsets = self.offsets + other.offsets
+        values = np.empty(offsets[-1], np.int64)
+        for part, starts in ((self, offsets[:-1]), (other, offsets[:-1] + self.lengths)):
+            values[np.repeat(starts - part.offsets[:-1], part.lengths) + np.arange(len(part.values))] = part.values
+        return Ragged(values, offsets)
+
+    def held_by(self, other: Ragged) -> NDArray[np.bool_]:
+        """For every value whether the same row of another holds it; values are not negative.
+
+        Examples
+        --------
+        >>> Ragged.of([[1, 2], [2]]).held_by(Ragged.of([[2, 2], [1]])).tolist()
+        [False, True, False]
+        """
+        width = 1 + max(int(rows.values.max(initial=0)) for rows in (self, other))
+        mine, given = (rows.row_of_value * width + rows.values for rows in (self, other))
+        wanted, of_value = np.unique(mine, return_inverse=True)
+        hit = np.zeros(len(wanted), bool)
+        if len(wanted):
+            # A search of the many in the few: cheaper than sorting whole histories.
+            place = np.minimum(np.searchsorted(wanted, given), len(wanted) - 1)
+            hit[place[wanted[place] == given]] = True
+        return hit[of_value]
+
     def keep(self, mask: NDArray[np.bool_]) -> Ragged:
         """The same rows with only the values where ``mask`` (one flag a value) is true."""
         counts = np.concatenate([np.zeros(1, np.int64), np.cumsum(mask)])

@@ -8,19 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pandas.util import hash_array
 
-from benchbed.data.cases import (
-    CaseCounts,
-    CaseRules,
-    Vocabulary,
-    make_cases,
-    read_raw_cases,
-    read_vocabulary,
-    rules_key,
-    run_starts,
-)
-from benchbed.data.dataset import Features, Graph, IntArray, Planted, Ragged, Sequences, TrainingData
+from benchbed.data.cases import CaseCounts, CaseRules, make_cases, rules_key
+from benchbed.data.dataset import Features, Graph, IntArray, Labelled, Planted, Ragged, Sequences, TrainingData
+from benchbed.data.drawing import hashed_ids
+from benchbed.data.raw_cases import Vocabulary, read_cases, read_vocabulary, run_starts
 from benchbed.data.split.make import PreparedSplit
 from benchbed.data.stored import count_rows, read_json, read_table
 from benchbed.errors import DataError
@@ -39,7 +31,7 @@ def load_training_data(split_folder: Path, protocol: CaseRules) -> TrainingData:
     vocabulary = read_vocabulary(split_folder, protocol.candidates)
     items = read_table(dataset / "items.parquet")
     index = vocabulary.model_index(items.num_rows)
-    valid, _ = make_cases(read_raw_cases(split_folder / "valid.parquet"), vocabulary, protocol)
+    valid, _ = make_cases(read_cases(split_folder, "valid"), vocabulary, protocol)
     manifest = read_json(dataset / "manifest.json")
     return TrainingData(
         fingerprint=split.fingerprint,
@@ -51,6 +43,7 @@ def load_training_data(split_folder: Path, protocol: CaseRules) -> TrainingData:
         item_features=_item_features(items, vocabulary, manifest["card"]["tables"]["items"]),
         graph=_graph(dataset, items, vocabulary) if (dataset / "graph.parquet").is_file() else None,
         planted=_planted(dataset, manifest, split.manifest.get("edges", {})),
+        labelled=_labelled(split_folder / "labelled.parquet", index),
         user_keys=_user_keys(dataset),
     )
 
@@ -67,12 +60,30 @@ def _planted(dataset: Path, manifest: dict[str, Any], edges: dict[str, int]) -> 
 def _user_keys(dataset: Path) -> IntArray:
     """63-bit hashes of raw user ids, by user number."""
     ids = read_table(dataset / "users.parquet", columns=["id"]).column("id").to_pylist()
-    return (hash_array(np.array(["", *ids], dtype=object)) >> np.uint64(1)).astype(np.int64)
+    return hashed_ids(["", *ids])
+
+
+def _labelled(path: Path, index: IntArray) -> Labelled | None:
+    if not path.is_file():
+        return None
+    table = read_table(path)
+    return Labelled(_whole(table, "user"), index[_whole(table, "item")], _whole(table, "label"))
 
 
 def case_counts(split_folder: Path, protocol: CaseRules) -> dict[str, CaseCounts]:
-    """What became of the validation and test cases under a protocol; counted when the split was made, the vault stays shut."""
+    """What became of the validation and test cases under a protocol; counted when the split was made, the vault stays shut.
+
+    Raises
+    ------
+    DataError
+        There is no split in this folder, or the protocol is ``click_through`` and the split has no labelled rows.
+    """
     cases = PreparedSplit.open(split_folder).audit["cases"]
+    if rules_key(protocol) not in cases["valid"]:
+        raise DataError(
+            "This split has no labelled rows, and `mode: click_through` judges these.",
+            advice="Take `split: {kind: click_through}`.",
+        )
     return {part: CaseCounts(**cases[part][rules_key(protocol)]) for part in ("valid", "test")}
 
 

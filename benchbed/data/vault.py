@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchbed.data.cases import CaseRules, make_cases, read_raw_cases, read_vocabulary
+from benchbed.data.cases import CaseRules, make_cases
 from benchbed.data.dataset import Cases
+from benchbed.data.raw_cases import read_cases, read_vocabulary
 from benchbed.data.split.make import PreparedSplit
 from benchbed.errors import DataError
 
@@ -59,7 +60,7 @@ def open_vault(
         )
     _record(split_folder, {"sweep": sweep, "model": model, "seed": seed, "by": by if isinstance(by, str) else dict(by)})
     vocabulary = read_vocabulary(split_folder, protocol.candidates)
-    return make_cases(read_raw_cases(path), vocabulary, protocol)[0]
+    return make_cases(read_cases(split_folder, "test"), vocabulary, protocol)[0]
 
 
 def _record(split_folder: Path, opening: dict[str, Any]) -> None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchbed.data.cases import read_vocabulary
 from benchbed.data.load import check_cases, load_training_data
 from benchbed.data.prepare import prepare
+from benchbed.data.raw_cases import read_vocabulary
 from benchbed.data.split.make import split_dataset
 from benchbed.data.vault import read_openings
 from benchbed.engine.connect import cluster, halting_on_signals

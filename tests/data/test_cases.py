@@ -5,8 +5,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from benchbed.data.cases import CaseCounts, RawCases, Rules, Vocabulary, all_rules, make_cases, rules_key
+from benchbed.data.cases import CaseCounts, Rules, all_rules, make_cases, rules_key
 from benchbed.data.dataset import Ragged
+from benchbed.data.raw_cases import RawCases, Vocabulary
 
 
 def raw_cases(*cases: tuple[list[int], list[int]]) -> RawCases:

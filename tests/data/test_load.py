@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchbed.data.cases import Rules, read_raw_cases
+from benchbed.data.cases import Rules
 from benchbed.data.fingerprints import protocol_fingerprint
 from benchbed.data.load import case_counts, check_cases, load_training_data
+from benchbed.data.raw_cases import read_raw_cases
 from benchbed.data.split.make import split_dataset
 from benchbed.data.split.spec import SplitSpec
 from benchbed.data.vault import open_vault

@@ -32,12 +32,12 @@ def opened(folder: Path, model: str = "ease", seed: int = 1, sweep: str = "s", f
 
 
 def test_an_opening_is_on_record_before_the_test_is_read(split_folder, monkeypatch):
-    def fails(path: Path):
-        assert path.name == "test.parquet"
+    def fails(folder: Path, part: str):
+        assert (folder, part) == (split_folder, "test")
         assert [entry["model"] for entry in read_openings(split_folder)] == ["ease"]
         raise OSError("the disk fails here")
 
-    monkeypatch.setattr(vault, "read_raw_cases", fails)
+    monkeypatch.setattr(vault, "read_cases", fails)
     with pytest.raises(OSError, match="disk"):
         opened(split_folder)
     assert len(read_openings(split_folder)) == 1

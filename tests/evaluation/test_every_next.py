@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 import torch
 
-from benchbed.data.cases import RawCases, Rules, Vocabulary, make_cases
+from benchbed.data.cases import Rules, make_cases
 from benchbed.data.dataset import Cases, Ragged, TrainingData
 from benchbed.data.histories import Histories
+from benchbed.data.raw_cases import RawCases, Vocabulary
 from benchbed.evaluation import ranking
 from benchbed.evaluation.averages import by_user, mean_over
 from benchbed.evaluation.protocol import Protocol

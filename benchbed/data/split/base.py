@@ -38,12 +38,18 @@ class Split(ABC):
     kind: ClassVar[str]
     disjoint: ClassVar[bool]
     """Whether no user is in two parts."""
+    labelled: ClassVar[bool] = False
+    """Whether there is a view ``labelled`` too ("user", item, label 0 or 1): training rows; the catalogue is all items then."""
+    in_time: ClassVar[bool] = True
+    """Whether the events of a history come before the targets."""
 
     def __init__(self, spec: SplitSpec, seed: int, unit: str | None = None) -> None:
         """``unit`` is that of the timestamps; None without times."""
         self.spec, self.seed, self.unit = spec, seed, unit
         self.edges: dict[str, int] = {}
         """The moment at which a part begins for everybody, where it is one and the same; known after :meth:`divide`."""
+        self.listed: tuple[str, ...] = ()
+        """Parts whose cases list negatives: views ``listed_valid``, ``listed_test`` ("user", item, place); known likewise."""
 
     @abstractmethod
     def divide(self, connection: DuckDBPyConnection) -> dict[str, int]:
@@ -54,7 +60,9 @@ class Split(ABC):
         return []
 
 
-def order_events(connection: DuckDBPyConnection, ties: str, seed: int, columns: dict[str, str]) -> None:
+def order_events(
+    connection: DuckDBPyConnection, ties: str, seed: int, columns: dict[str, str], *, at_random: bool = False
+) -> None:
     """Make ``events`` from the views ``interactions``, ``users`` and ``items``: every user's events, oldest first.
 
     Parameters
@@ -63,6 +71,8 @@ def order_events(connection: DuckDBPyConnection, ties: str, seed: int, columns: 
         Of the split: ``hash``, ``file`` or ``column: NAME``.
     columns
         Type of each column of ``interactions``.
+    at_random
+        Without times ``ties: hash`` puts the events of a user into a random order, instead of being refused.
 
     Raises
     ------
@@ -75,7 +85,7 @@ def order_events(connection: DuckDBPyConnection, ties: str, seed: int, columns: 
     if ties == "file":
         keys.append("e.row")
     elif ties == "hash":
-        if not timed:
+        if not timed and not at_random:
             raise DataError(
                 "This dataset has no timestamps, so nothing says which event of a user came first.",
                 advice="Set `ties: file` in the split block where the log is in order, or `ties: 'column: NAME'`.",
@@ -132,10 +142,30 @@ def training_rows(ties: str, seed: int, *, timed: bool) -> str:
     """
 
 
-def make_vocabulary(connection: DuckDBPyConnection, seed: int) -> None:
+def case_rows(part: str, *, timed: bool, listed: bool) -> str:
+    """SQL: the rows of the cases of a part, user after user: the history, oldest first, then targets, then listed negatives.
+
+    The column ``negative`` is there only where negatives are listed.
+    """
+    time = ", timestamp" if timed else ""
+    if not listed:
+        return f'SELECT "user", item{time}, target FROM {part} ORDER BY "user", position'
+    return f"""
+        SELECT "user", item{time}, target, negative
+        FROM (
+            SELECT "user", item{time}, target, false AS negative, target::INTEGER AS turn, position AS place FROM {part}
+            UNION ALL BY NAME
+            SELECT "user", item, false AS target, true AS negative, 2 AS turn, place FROM listed_{part}
+        )
+        ORDER BY "user", turn, place
+    """
+
+
+def make_vocabulary(connection: DuckDBPyConnection, seed: int, *, every_item: bool = False) -> None:
     """Make ``vocabulary`` (index, item, id, count): items of ``train`` by falling count, then items known by side tables only.
 
-    ``index`` is the model index, from 1. Ties between counts follow a hash of seed and raw id.
+    ``index`` is the model index, from 1. Ties between counts follow a hash of seed and raw id. With ``every_item`` the second
+    group is all other items.
     """
     connection.execute(
         f"""
@@ -144,7 +174,7 @@ def make_vocabulary(connection: DuckDBPyConnection, seed: int) -> None:
         SELECT row_number() OVER (ORDER BY coalesce(n, 0) DESC, {keyed(seed, "i.id")}) AS index, i.index AS item, i.id,
             coalesce(n, 0) AS count
         FROM items AS i LEFT JOIN counts ON counts.item = i.index
-        WHERE n IS NOT NULL OR i.described
+        WHERE n IS NOT NULL OR i.described OR {str(every_item).lower()}
         """
     )
 

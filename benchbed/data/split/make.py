@@ -20,7 +20,8 @@ from benchbed.data.prepare import (
     retired_openings,
     write_json,
 )
-from benchbed.data.split.base import Split, make_vocabulary, order_events, training_rows, view
+from benchbed.data.split.base import Split, case_rows, make_vocabulary, order_events, training_rows, view
+from benchbed.data.split.click_through import ClickThrough
 from benchbed.data.split.leave_one_out import LeaveOneOut
 from benchbed.data.split.session import SessionSplit
 from benchbed.data.split.spec import SplitSpec
@@ -31,7 +32,7 @@ from benchbed.data.tables import write_table
 from benchbed.errors import DataError
 
 KINDS: dict[str, type[Split]] = {
-    kind.kind: kind for kind in (UserDisjoint, PartialHistory, LeaveOneOut, SessionSplit, TemporalSplit)
+    kind.kind: kind for kind in (UserDisjoint, PartialHistory, LeaveOneOut, SessionSplit, TemporalSplit, ClickThrough)
 }
 
 LAYOUT = 3
@@ -48,7 +49,8 @@ class PreparedSplit:
     Attributes
     ----------
     folder
-        Holds ``train.parquet``, ``valid.parquet``, ``vocabulary.parquet``, ``manifest.json``, ``audit.json`` and ``vault/``.
+        Holds ``train.parquet``, ``valid.parquet``, ``vocabulary.parquet``, perhaps ``labelled.parquet``, then
+        ``manifest.json``, ``audit.json`` and ``vault/``.
     manifest
         The content of ``manifest.json``.
     """
@@ -122,28 +124,30 @@ def _make(prepared: Prepared, spec: SplitSpec, seed: int, folder: Path) -> Prepa
             view(connection, table, str(prepared.folder / f"{table}.parquet"))
         columns = {name: kind for name, kind, *_ in connection.execute("DESCRIBE interactions").fetchall()}
         timed = "timestamp" in columns
-        order_events(connection, spec.ties, seed, columns)
+        order_events(connection, spec.ties, seed, columns, at_random=not split.in_time)
         counts = split.divide(connection)
         if one_row(connection, "SELECT count(*) FROM train") == (0,):
             raise DataError(f"The split {folder.name} of '{prepared.name}' has no training events: the log is too small.")
-        make_vocabulary(connection, seed)
+        make_vocabulary(connection, seed, every_item=split.labelled)
         k_core = prepared.manifest["card"]["clean"]["k_core"]
         audit = audit_split(
             connection,
-            timed=timed,
+            timed=timed and split.in_time,
             disjoint=split.disjoint,
             k_core_item=None if k_core is None else k_core["item"],
             edges=split.edges,
         )
         connection.execute("SET preserve_insertion_order = true")
         write_table(connection, training_rows(spec.ties, seed, timed=timed), building / "train.parquet")
-        time = ", timestamp" if timed else ""
         for part, path in (("valid", building), ("test", vault)):
-            query = f'SELECT "user", item{time}, target FROM {part} ORDER BY "user", position'
+            query = case_rows(part, timed=timed, listed=part in split.listed)
             write_table(connection, query, path / f"{part}.parquet")
         write_table(connection, "SELECT * FROM vocabulary ORDER BY index", building / "vocabulary.parquet")
+        if split.labelled:
+            write_table(connection, 'SELECT * FROM labelled ORDER BY "user", label DESC, item', building / "labelled.parquet")
     shutil.rmtree(scratch)
     files = [building / "train.parquet", building / "valid.parquet", building / "vocabulary.parquet", vault / "test.parquet"]
+    files += [building / "labelled.parquet"] if split.labelled else []
     identity = spec.identity(seed)
     manifest = {
         "split_id": folder.name,
@@ -157,7 +161,8 @@ def _make(prepared: Prepared, spec: SplitSpec, seed: int, folder: Path) -> Prepa
         **({"edges": split.edges} if split.edges else {}),
     }
     audit["warnings"] += split.warnings(counts)
-    write_json(building / "audit.json", audit | {"counts": counts, "cases": count_all_options(building, files[1], files[3])})
+    cases = count_all_options(building, files[1], files[3], labelled=split.labelled)
+    write_json(building / "audit.json", audit | {"counts": counts, "cases": cases})
     write_json(building / "manifest.json", manifest | {"sizes": sizes(building)})
     # Openings outlive the files: those of a damaged split that is made again, else those of the same data prepared before.
     logs = (folder / "vault" / "openings.jsonl", retired_openings(prepared.folder, prepared.fingerprint, folder.name))

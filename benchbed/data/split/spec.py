@@ -16,11 +16,12 @@ SPLITS: dict[str, str] = {
     "leave_one_out": "the last event of each user is the test target, the one before it the validation target",
     "session": "whole sessions are held out, the newest or those of a file; each event after a session's first is a target",
     "temporal": "everybody's events from one moment on are test targets, those of the stretch before it validation targets",
+    "click_through": "events and as many drawn negatives are pooled and divided at random into labelled rows of three parts",
 }
 """Every split kind, with its meaning in words."""
 
 _OWNERS: dict[str, tuple[str, ...]] = {
-    "ratios": ("user_disjoint", "partial_history"),
+    "ratios": ("user_disjoint", "partial_history", "click_through"),
     "input_fraction": ("user_disjoint", "partial_history"),
     "test_days": ("session", "temporal"),
     "test_share": ("session", "temporal"),
@@ -53,7 +54,8 @@ class SplitSpec(Schema):
     kind
         A name of ``SPLITS``.
     ratios
-        Train : validation : test, in users (``user_disjoint`` and ``partial_history`` only; default 8:1:1).
+        Train : validation : test, in users (``user_disjoint`` and ``partial_history``; default 8:1:1) or in rows
+        (``click_through``; default 6:2:2).
     input_fraction
         Share of a held-out user's events that becomes the history (``user_disjoint`` and ``partial_history`` only;
         default 0.8).
@@ -75,7 +77,7 @@ class SplitSpec(Schema):
         (the order of the log), or ``column: NAME`` (an additional column of the card).
     """
 
-    kind: Literal["user_disjoint", "partial_history", "leave_one_out", "session", "temporal"]
+    kind: Literal["user_disjoint", "partial_history", "leave_one_out", "session", "temporal", "click_through"]
     ratios: tuple[int, int, int] | None = None
     input_fraction: float | None = None
     test_days: float | None = Field(None, gt=0)
@@ -134,8 +136,8 @@ class SplitSpec(Schema):
 
     @property
     def parts(self) -> tuple[int, int, int]:
-        """Train : validation : test, in users."""
-        return self.ratios or (8, 1, 1)
+        """Train : validation : test, in users or rows."""
+        return self.ratios or ((6, 2, 2) if self.kind == "click_through" else (8, 1, 1))
 
     @property
     def history_share(self) -> Fraction:
@@ -153,6 +155,8 @@ class SplitSpec(Schema):
         made: dict[str, object] = {"kind": self.kind, "ties": self.ties, "seed": seed}
         if self.kind in ("user_disjoint", "partial_history"):
             made |= {"ratios": list(self.parts), "input_fraction": str(self.history_share)}
+        elif self.kind == "click_through":
+            made |= {"ratios": list(self.parts)}
         elif self.kind in ("session", "temporal") and self.test_days is not None:
             made |= {"test_days": str(self.test_days)}
         elif self.kind == "temporal":

@@ -1,0 +1,129 @@
+"""Positive and drawn negative rows, pooled and divided at random: what click-through models are trained and judged on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from benchbed.data.database import one_row
+from benchbed.data.dataset import Ragged
+from benchbed.data.drawing import draw, hashed_ids
+from benchbed.data.split.base import Split, keyed
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+class ClickThrough(Split):
+    """As MKR's authors do: negatives are drawn before anything is divided, and are fixed from then on.
+
+    A positive is a pair of user and item in the cleaned log, however often it stands there. Each user gets as many negatives as
+    positives: items drawn without replacement among all of the dataset that the user has no event with, in any part. A user who
+    has events with more than half of the items gets fewer, and is counted. The rows of all users together are then divided by
+    ``ratios``.
+
+    The history of a case is the user's positives in the parts before; a user may have no history, no positives or no negatives
+    in a part. Rows are divided at random, so that a history may be later than the targets.
+    """
+
+    kind: ClassVar[str] = "click_through"
+    disjoint: ClassVar[bool] = False
+    labelled: ClassVar[bool] = True
+    in_time: ClassVar[bool] = False
+
+    def divide(self, connection: DuckDBPyConnection) -> dict[str, int]:
+        """Make ``train``, ``valid`` and ``test``, and the labelled rows; returns counts of rows, by part and label."""
+        connection.execute(
+            """
+            CREATE TABLE positives AS
+            SELECT * FROM events QUALIFY row_number() OVER (PARTITION BY "user", item ORDER BY position) = 1
+            """
+        )
+        without = self._draw(connection)
+        rows = int(one_row(connection, "SELECT (SELECT count(*) FROM positives) + (SELECT count(*) FROM drawn)")[0])
+        parts = self.spec.parts
+        n_valid, n_test = (rows * part // sum(parts) for part in parts[1:])
+        n_train = rows - n_valid - n_test
+        connection.execute(
+            f"""
+            CREATE TABLE labelled_rows AS
+            SELECT "user", item, label, CASE WHEN place <= {n_train} THEN 'train'
+                WHEN place <= {n_train + n_valid} THEN 'valid' ELSE 'test' END AS part
+            FROM (
+                SELECT r.*, row_number() OVER (ORDER BY {keyed(self.seed, "'part'", "u.id", "i.id")}) AS place
+                FROM (SELECT "user", item, 1 AS label FROM positives UNION ALL SELECT "user", item, 0 FROM drawn) AS r
+                JOIN users AS u ON u.index = r."user" JOIN items AS i ON i.index = r.item
+            )
+            """
+        )
+        divided = 'positives JOIN labelled_rows USING ("user", item)'
+        connection.execute(f"CREATE VIEW train AS SELECT positives.* FROM {divided} WHERE part = 'train'")
+        connection.execute("CREATE VIEW labelled AS SELECT \"user\", item, label FROM labelled_rows WHERE part = 'train'")
+        for part, known in (("valid", "'train'"), ("test", "'train', 'valid'")):
+            connection.execute(
+                f"""
+                CREATE VIEW {part} AS SELECT positives.*, part = '{part}' AS target FROM {divided}
+                WHERE part IN ({known}, '{part}')
+                    AND "user" IN (SELECT "user" FROM labelled_rows WHERE part = '{part}')
+                """
+            )
+            connection.execute(
+                f"""
+                CREATE VIEW listed_{part} AS SELECT "user", item, item AS place FROM labelled_rows
+                WHERE part = '{part}' AND label = 0
+                """
+            )
+        self.listed = ("valid", "test")
+        return self._counts(connection) | without
+
+    def warnings(self, counts: dict[str, int]) -> list[str]:
+        """That time plays no part, and who has fewer negatives than positives."""
+        told = ["Rows are divided at random: a history may be later than the targets, and training events than both."]
+        if users := counts["users_with_fewer_negatives"]:
+            told.append(
+                f"{users} users have events with more than half of the items: {counts['negatives_missing']} negatives fewer "
+                "than positives could be drawn for them."
+            )
+        if repeated := counts["repeated_events"]:
+            told.append(f"{repeated} events repeat an earlier pair of user and item; a pair is one row.")
+        return told
+
+    def _draw(self, connection: DuckDBPyConnection) -> dict[str, int]:
+        """Make ``drawn`` ("user", item): the negatives; returns counts."""
+        pairs = connection.execute('SELECT "user", item FROM positives ORDER BY ALL').fetchnumpy()
+        user, item = pairs["user"].astype(np.int64), pairs["item"].astype(np.int64)
+        owners, starts = np.unique(user, return_index=True)
+        own = Ragged(item, np.append(starts, len(item)).astype(np.int64))
+        ids = dict(connection.execute("SELECT index, id FROM users").fetchall())
+        keys = hashed_ids([ids[owner] for owner in owners.tolist()])
+        # Items are numbered from 1 in the order of their raw ids, so that a number stands for the same item in every split.
+        catalogue = int(one_row(connection, "SELECT count(*) FROM items")[0])
+        drawn = draw(self.seed, keys, own.lengths, own, catalogue)
+        made = pa.table({"user": owners[drawn.row_of_value], "item": drawn.values})
+        connection.register("drawn_rows", made)
+        connection.execute('CREATE TABLE drawn AS SELECT "user", item FROM drawn_rows')
+        connection.unregister("drawn_rows")
+        missing = own.lengths - drawn.lengths
+        return {
+            "users_with_fewer_negatives": int((missing > 0).sum()),
+            "negatives_missing": int(missing.sum()),
+            "repeated_events": int(one_row(connection, "SELECT count(*) FROM events")[0]) - len(user),
+        }
+
+    def _counts(self, connection: DuckDBPyConnection) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for part in ("train", "valid", "test"):
+            row = one_row(
+                connection,
+                f"""
+                SELECT count(*), coalesce(sum(positives), 0)::BIGINT, coalesce(sum(negatives), 0)::BIGINT,
+                    count(*) FILTER (positives = 0), count(*) FILTER (negatives = 0)
+                FROM (SELECT count(*) FILTER (label = 1) AS positives, count(*) FILTER (label = 0) AS negatives
+                    FROM labelled_rows WHERE part = '{part}' GROUP BY "user")
+                """,
+            )
+            names = ("users", "positives", "negatives", "users_without_positives", "users_without_negatives")
+            found |= {f"{part}_{name}": int(count) for name, count in zip(names, row, strict=True)}
+        return found
