@@ -116,6 +116,8 @@ class MKRConfig(FoldInConfig):
         Before each layer.
     shuffle_tails
         Control: triples of one relation exchange their tails, the same in every run.
+    fold_in_steps, fold_in_learning_rate
+        See :class:`benchbed.models.fold_in.FoldInConfig`.
     """
 
     elsewhere: ClassVar[Mapping[str, str]] = ELSEWHERE

@@ -191,7 +191,7 @@ _ACTIVATIONS = {"relu": torch.relu, "leaky_relu": F.leaky_relu, "sigmoid": torch
 
 def half_squares(tensors: Iterable[Tensor]) -> Tensor:
     """Half of the sum of all squares."""
-    return 0.5 * torch.stack([tensor.square().sum() for tensor in tensors]).sum()
+    return 0.5 * torch.stack([torch.dot(flat, flat) for flat in (tensor.flatten() for tensor in tensors)]).sum()
 
 
 def recommendation_loss(logits: Tensor, labels: Tensor, l2: float, vectors: list[Tensor], weights: list[Tensor]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,9 +17,17 @@ FOR_ALL = {"kge_interval": Vary(1, epochs=2), "l2": 0.01, "fold_in_steps": 6, "d
 
 
 class OfEvents(ModelSuite):
-    """Every training event is a target, the first of a user too. The rows that a click-through split would list lie beside."""
+    """Every training event is a target, the first of a user too. The rows that a click-through split would list lie beside.
+
+    ``varied`` are the hyper-parameters whose effect is looked for, where it is not all of them.
+    """
 
     model = MKR
+    varied: ClassVar[tuple[str, ...]] = tuple(MKR.Config.model_fields)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "hyper_parameter" in metafunc.fixturenames:
+            metafunc.parametrize("hyper_parameter", self.varied)
 
     def data(self) -> TrainingData:
         data = super().data()
@@ -39,6 +48,7 @@ class TestAuthors(OfEvents):
 class TestPaper(OfEvents):
     parameters = {**SMALL, "variant": "paper", "low_layers": 2, "activation": "leaky_relu"}
     variations = FOR_ALL
+    varied = ("variant", "low_layers", "high_layers", "kge_form", "kge_negatives", "kge_rate", "heads", "l2", "shuffle_tails")
 
 
 @pytest.mark.fidelity("M5")
@@ -51,6 +61,7 @@ class TestRecBole(OfEvents):
 class TestMlp(OfEvents):
     parameters = {**SMALL, "output": "mlp", "high_layers": 2, "activation": "leaky_relu"}
     variations = FOR_ALL
+    varied = ("output", "high_layers", "l2", "dropout", "fold_in_steps")
 
 
 @pytest.mark.fidelity("M5")
@@ -63,6 +74,7 @@ class TestWithoutGraphSteps(OfEvents):
 class TestListedNegatives(OfEvents):
     parameters = {**SMALL, "negatives": "given"}
     variations = FOR_ALL
+    varied = ("negatives", "batch_size", "l2")
 
     def targets_of_an_epoch(self, data: TrainingData) -> int:
         assert data.labelled is not None
