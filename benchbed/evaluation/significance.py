@@ -10,8 +10,9 @@ For two rows a and b on one split, with the values averaged over each row's seed
     seed part  = s_a^2 / S_a + s_b^2 / S_b
 
 s^2 is the variance over seeds of a row's mean. From three seeds alone it is a poor estimate, so rows with fewer than five seeds
-use one variance pooled over all such rows. Closed-form rows have no seed part. Several split seeds have different test users:
-the difference is the mean over the splits that both rows have, and the parts add up as those of independent samples.
+use one variance pooled over all such rows. Closed-form rows have no seed part. With several split seeds the difference is the
+mean over the splits that both rows have. A user who is tested on several of them is drawn once: what the user adds to the
+difference is summed over the splits before it is squared. With no user in common the parts of the splits simply add up.
 
 Users (or sessions) are what is drawn, never their single cases, which resemble one another. Where every case counts alike
 (``average: cases``) a user weighs as much as it has cases, and the mean is a ratio of two sums; its variance is that of the
@@ -250,16 +251,14 @@ class _SeedNoise:
 
 def _compare_two(a: Row, b: Row, noise: _SeedNoise) -> Pair:
     gains = {split: _paired(a.samples[split], b.samples[split]) for split in sorted(set(a.samples) & set(b.samples))}
-    gains = {split: (mean, influence) for split, (mean, influence) in gains.items() if len(influence) > 1}
+    gains = {split: gain for split, gain in gains.items() if len(gain.users) > 1}
     if not gains:
         # Nothing to pair: these two cannot be told apart.
         return Pair(a.name, b.name, a.mean - b.mean, math.nan, 0.0, 0.0, 1.0)
-    users = seeds = pooled = 0.0
-    own: list[tuple[float, float]] = []
-    for split, (_, influence) in gains.items():
-        part = float(influence.var(ddof=1)) / len(influence) / len(gains) ** 2
-        users += part
-        own.append((part, len(influence) - 1))
+    users, own_degrees = _user_part(list(gains.values()))
+    seeds = pooled = 0.0
+    own: list[tuple[float, float]] = [(users, own_degrees)]
+    for split in gains:
         for row in (a, b):
             part, degrees, together = noise.part(row, row.samples[split])
             part /= len(gains) ** 2
@@ -269,23 +268,40 @@ def _compare_two(a: Row, b: Row, noise: _SeedNoise) -> Pair:
             else:
                 own.append((part, degrees))
     parts = [*own, (pooled, noise.degrees)]
-    difference = float(np.mean([mean for mean, _ in gains.values()]))
+    difference = float(np.mean([gain.mean for gain in gains.values()]))
     degrees = _welch_satterthwaite(parts)
     return Pair(a.name, b.name, difference, users, seeds, degrees, _p_value(difference, users + seeds, degrees))
 
 
-def _paired(a: Sample, b: Sample) -> tuple[float, NDArray[np.float64]]:
-    """Mean difference over the users that both rows have, each averaged over its seeds, and the users' influence on it."""
-    first, second, weights = a.values.mean(axis=0), b.values.mean(axis=0), _plain(a.weights)
+@dataclass(frozen=True)
+class _Gain:
+    """The difference of two rows on one split: the users that both have, the mean, and each user's influence on it."""
+
+    users: NDArray[np.generic]
+    mean: float
+    influence: NDArray[np.float64]
+
+
+def _user_part(gains: Sequence[_Gain]) -> tuple[float, float]:
+    """Variance of the mean over splits that comes from users, and its degrees of freedom."""
+    shares = [gain.influence / math.sqrt(len(gain.users) * (len(gain.users) - 1)) / len(gains) for gain in gains]
+    distinct, place = np.unique(np.concatenate([gain.users for gain in gains]), return_inverse=True)
+    added = np.bincount(place, weights=np.concatenate(shares))
+    return float((added**2).sum()), len(distinct) - len(gains)
+
+
+def _paired(a: Sample, b: Sample) -> _Gain:
+    """Over the users that both samples have, each averaged over its seeds."""
+    users, first, second, weights = a.users, a.values.mean(axis=0), b.values.mean(axis=0), _plain(a.weights)
     if np.array_equal(a.users, b.users):
         gain = first - second
     else:
-        _, left, right = np.intersect1d(a.users, b.users, return_indices=True)
+        users, left, right = np.intersect1d(a.users, b.users, return_indices=True)
         gain, weights = first[left] - second[right], None if weights is None else weights[left]
     if len(gain) == 0:
-        return math.nan, gain
+        return _Gain(users, math.nan, gain)
     mean = float(np.average(gain, weights=weights))
-    return mean, gain - mean if weights is None else weights * (gain - mean) / weights.mean()
+    return _Gain(users, mean, gain - mean if weights is None else weights * (gain - mean) / weights.mean())
 
 
 def _plain(weights: NDArray[np.generic] | None) -> NDArray[np.float64] | None:

@@ -49,6 +49,26 @@ def test_false_wins_with_deterministic_rows_and_several_splits(splits):
     assert 0.03 < np.mean(wins) < 0.07
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_user_who_is_tested_on_several_splits_counts_once(weighted):
+    """Splits that repeat the same users tell nothing new about them; splits with others add up as independent samples."""
+    random = np.random.default_rng(9)
+    a, b = (random.normal(size=(2, 300)) for _ in range(2))
+    weights = random.integers(1, 9, 300) if weighted else None
+
+    def pair(*labels):
+        rows = [
+            Row(name, {n: Sample(each, values, weights) for n, each in enumerate(labels)}, random=False)
+            for name, values in (("a", a), ("b", b))
+        ]
+        return compare(rows).pairs[0]
+
+    once, again, others = pair(np.arange(300)), pair(*[np.arange(300)] * 3), pair(*(np.arange(300) + 300 * n for n in range(3)))
+    assert again.user_part == pytest.approx(once.user_part)
+    assert others.user_part == pytest.approx(once.user_part / 3)
+    assert again.difference == pytest.approx(others.difference) == pytest.approx(once.difference)
+
+
 def test_the_smallest_detectable_difference_is_found_four_times_in_five():
     random = np.random.default_rng(2)
     promised = np.mean([compare(made_up_rows(random, rows=2)).smallest_detectable for _ in range(40)])
