@@ -273,8 +273,21 @@ class KCore(Schema):
 
 
 class Clean(Schema):
-    """What is dropped, in this order: low ratings, duplicates of the same user and item, what is outside the k-core."""
+    """What is dropped, in this order.
 
+    Attributes
+    ----------
+    linked_items
+        Events of items that are no entity of the graph, and all else about such items.
+    min_rating
+        Events with a smaller rating.
+    duplicates
+        Which of several events of the same user and item stay.
+    k_core
+        Users and items outside of it.
+    """
+
+    linked_items: bool = False
     min_rating: float | None = None
     duplicates: Literal["keep", "first", "last"] = "keep"
     k_core: KCore | None = None
@@ -308,14 +321,18 @@ class Card(Schema):
     def _cleanable(self) -> Card:
         if self.clean.min_rating is not None and self.tables.interactions.columns.rating is None:
             raise ValueError("clean.min_rating needs a rating column in tables.interactions.columns")
+        if self.clean.linked_items and self.tables.graph is None:
+            raise ValueError("clean.linked_items needs tables.graph: without a graph no item is linked to it")
         return self
 
     def rules(self) -> dict[str, Any]:
         """All that decides what ``prepare`` does."""
         rules = self.model_dump(mode="json", exclude=set(self.DESCRIPTIVE))
+        # Keys that came later and are not used are left out: fingerprints stay those from before there were any.
         if not self.tables.interactions.expanded:
-            # Most logs have none; without the key their fingerprints are those from before there was one.
             rules["tables"]["interactions"].pop("expanded")
+        if not self.clean.linked_items:
+            rules["clean"].pop("linked_items")
         return rules
 
     def meaning(self) -> dict[str, Any]:

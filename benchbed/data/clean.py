@@ -1,10 +1,10 @@
-"""Cleaning of the log: low ratings, duplicates, k-core. Each step is counted."""
+"""Cleaning of the log: items without a link, low ratings, duplicates, k-core. Each step is counted."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from benchbed.data.card import Clean
+from benchbed.data.card import Card
 from benchbed.data.database import one_row
 
 if TYPE_CHECKING:
@@ -35,8 +35,19 @@ def intern(connection: DuckDBPyConnection) -> None:
     connection.execute("DROP TABLE staged_interactions")
 
 
-def clean(connection: DuckDBPyConnection, rules: Clean, *, timed: bool, rejected: int) -> list[Step]:
-    """Apply the rules to the table ``log``.
+def linked_ids(card: Card) -> str:
+    """SQL: the raw ids of the items that are entities of the graph. An entity is a head or a tail of a triple."""
+    if card.tables.links is None:
+        return "SELECT head FROM raw_graph UNION SELECT tail FROM raw_graph"
+    # Of an item that stands twice in the links the first row counts, as in the prepared tables.
+    return """
+        SELECT item FROM (SELECT * FROM raw_links QUALIFY row_number() OVER (PARTITION BY item ORDER BY row) = 1)
+        WHERE entity IN (SELECT head FROM raw_graph UNION SELECT tail FROM raw_graph)
+    """
+
+
+def clean(connection: DuckDBPyConnection, card: Card, *, timed: bool, rejected: int) -> list[Step]:
+    """Apply the rules of a card to the table ``log``.
 
     Returns
     -------
@@ -46,6 +57,10 @@ def clean(connection: DuckDBPyConnection, rules: Clean, *, timed: bool, rejected
     """
     steps = [_counted(connection, "read", "rows that could not be read", None)]
     steps[0]["dropped"] = rejected
+    rules = card.clean
+    if rules.linked_items:
+        connection.execute(f"DELETE FROM log WHERE item NOT IN (SELECT code FROM item_codes WHERE id IN ({linked_ids(card)}))")
+        steps.append(_counted(connection, "linked_items", "the item is no entity of the graph", steps[-1]))
     if rules.min_rating is not None:
         connection.execute(f"DELETE FROM log WHERE NOT rating >= {rules.min_rating!r}")
         steps.append(_counted(connection, "min_rating", f"rating below {rules.min_rating:g}", steps[-1]))

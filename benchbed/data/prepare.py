@@ -239,7 +239,7 @@ def _build(card: Card, folder: Path, files: RawFiles, progress: Progress) -> Pre
         intern(connection)
         steps = clean(
             connection,
-            card.clean,
+            card,
             timed=card.tables.interactions.columns.timestamp is not None,
             rejected=read["interactions"]["rejected"],
         )

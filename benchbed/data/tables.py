@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchbed.data.card import Card
+from benchbed.data.clean import linked_ids
 from benchbed.data.database import identifier, literal, one_row
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def _number_items(connection: DuckDBPyConnection, card: Card) -> None:
         sources.append("SELECT item FROM raw_items")
     if card.tables.links is not None:
         sources.append("SELECT item FROM raw_links")
+    only = f"WHERE id IN ({linked_ids(card)})" if card.clean.linked_items else ""
     known = " UNION ".join(sources) or "SELECT ''::VARCHAR AS item WHERE false"
     connection.execute(
         f"""
@@ -92,7 +94,7 @@ def _number_items(connection: DuckDBPyConnection, card: Card) -> None:
             UNION ALL
             SELECT item, NULL, true FROM known WHERE item NOT IN (SELECT id FROM item_codes)
         )
-        SELECT id, code, described, row_number() OVER (ORDER BY id) AS index FROM chosen
+        SELECT id, code, described, row_number() OVER (ORDER BY id) AS index FROM chosen {only}
         """
     )
 

@@ -78,3 +78,32 @@ def test_rsc15(prepared):
     assert made.manifest["timestamp_unit"] == "microseconds"
     split = split_dataset(made, SplitSpec(kind="session", by="column: part"), 0)
     assert case_counts(split.folder, Rules("keep", targets="every_next"))["test"].cases == 13_568 - 3_416
+
+
+def test_lastfm_of_mkr(prepared):
+    made = prepared("lastfm-mkr", "lastfm-mkr")
+    assert made.manifest["counts"] == {"interactions": 21_173, "users": 1_872, "items": 3_846}
+    first = made.manifest["cleaning"][0]
+    assert (first["interactions"], first["users"], first["items"]) == (92_834, 1_892, 17_632)
+    assert made.manifest["graph"] == {"triples": 15_518, "entities": 9_366, "relations": 60, "linked items": 3_846}
+    assert all(table["rejected"] == 0 for table in made.manifest["rows"].values())
+    names = {row["id"]: row["name"] for row in pq.read_table(made.folder / "items.parquet").to_pylist()}
+    assert names["2"] == "Diary of Dreams" and all(names.values())
+    # Names in many scripts: the file is UTF-8.
+    assert any(not name.isascii() for name in names.values()) and not any("\ufffd" in name for name in names.values())
+
+
+def test_lastfm_of_mkr_click_through(prepared):
+    made = prepared("lastfm-mkr", "lastfm-mkr")
+    split = split_dataset(made, SplitSpec(kind="click_through"), 1)
+    rules = Rules("keep", candidates="catalogue", mode="click_through")
+    data, counts = load_training_data(split.folder, rules), case_counts(split.folder, rules)
+    rows = [len(data.labelled), *(counts[part].targets + counts[part].negatives for part in ("valid", "test"))]
+    assert rows == [25_408, 8_469, 8_469] and sum(rows) == 42_346
+    positives = int(data.labelled.labels.sum()) + counts["valid"].targets + counts["test"].targets
+    assert positives == 21_173 == sum(rows) // 2
+    assert split.audit["counts"]["negatives_missing"] == 0
+    assert data.n_items == 3_846 and (data.graph.item_entity[1:] > 0).all()
+    assert counts["test"].unknown_targets == counts["test"].unknown_negatives == 0
+    # Every head of a triple is an item.
+    assert np.isin(data.graph.heads, data.graph.item_entity).all()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
 
 from benchbed.data.prepare import Prepared
 
@@ -79,3 +81,38 @@ def test_items_whose_events_were_dropped_do_not_come_back_through_the_item_table
     rows = [("u", "a", 1), ("v", "a", 2), ("v", "b", 3)]
     prepared = prepared_log(rows, with_side_tables(raw, clean={"k_core": {"item": 2}}))
     assert [row["id"] for row in read(prepared, "items")] == ["a", "nobody", "z"]
+
+
+def test_linked_items_alone(prepared_log, raw):
+    """b is linked to an entity that no triple names, and so is nobody; c has no link: they go, and their events are counted."""
+    rows = [("u", "a", 1), ("u", "b", 2), ("v", "c", 3), ("v", "a", 4), ("w", "c", 5)]
+    prepared = prepared_log(rows, with_side_tables(raw, clean={"linked_items": True}))
+    assert [row["id"] for row in read(prepared, "items")] == ["a", "z"]
+    assert [row["id"] for row in read(prepared, "users")] == ["u", "v"]
+    step = prepared.manifest["cleaning"][1]
+    assert (step["step"], step["dropped"], step["interactions"], step["items"]) == ("linked_items", 3, 2, 1)
+    assert prepared.manifest["graph"] == {"triples": 3, "entities": 4, "relations": 2, "linked items": 2}
+
+
+def test_linked_items_come_before_the_core(prepared_log, raw):
+    rows = [("u", "a", 1), ("u", "c", 2), ("v", "a", 3), ("v", "a", 4)]
+    clean = {"linked_items": True, "k_core": {"user": 2}}
+    prepared = prepared_log(rows, with_side_tables(raw, clean=clean))
+    assert [row["id"] for row in read(prepared, "users")] == ["v"]
+
+
+def test_without_links_a_linked_item_is_head_or_tail_of_a_triple(prepared_log, raw):
+    (raw / "graph.csv").write_text("h,r,t\na,like,b\n")
+    card = make_card(tables={"graph": SIDE["graph"]}, clean={"linked_items": True})
+    prepared = prepared_log([("u", item, n) for n, item in enumerate("abc")], card)
+    assert [row["id"] for row in read(prepared, "items")] == ["a", "b"]
+
+
+def test_linked_items_need_a_graph():
+    with pytest.raises(ValidationError, match=r"linked_items needs tables\.graph"):
+        make_card(clean={"linked_items": True})
+
+
+def test_a_card_without_the_later_keys_has_the_rules_from_before_them():
+    assert set(make_card().rules()["clean"]) == {"min_rating", "duplicates", "k_core"}
+    assert make_card(clean={"linked_items": False}).rules() == make_card().rules()

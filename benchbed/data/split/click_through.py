@@ -93,7 +93,7 @@ class ClickThrough(Split):
     def _draw(self, connection: DuckDBPyConnection) -> dict[str, int]:
         """Make ``drawn`` ("user", item): the negatives; returns counts."""
         pairs = connection.execute('SELECT "user", item FROM positives ORDER BY ALL').fetchnumpy()
-        user, item = pairs["user"].astype(np.int64), pairs["item"].astype(np.int64)
+        user, item = (np.asarray(pairs[name], dtype=np.int64) for name in ("user", "item"))
         owners, starts = np.unique(user, return_index=True)
         own = Ragged(item, np.append(starts, len(item)).astype(np.int64))
         ids = dict(connection.execute("SELECT index, id FROM users").fetchall())
