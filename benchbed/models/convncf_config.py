@@ -26,6 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "init": "small",
         "dropout": 0.0,
         "batch_size": 512,
+        "pretrain_epochs": 50,
     },
     "recbole": {
         "penalty": "norm",
@@ -38,6 +39,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "init": "torch",
         "dropout": 0.2,
         "batch_size": 2048,
+        "pretrain_epochs": 0,
     },
 }
 """What each variant decides, besides RecBole's kernels of 4, 4, 2, 2 for 64 numbers."""
@@ -101,7 +103,9 @@ class ConvNCFConfig(FoldInConfig):
     dns
         Negatives drawn for each event, of which the one with the highest score is taken.
     pretrain_epochs, pretrain_learning_rate, pretrain_regularisation
-        Epochs of MF-BPR on the tables before the first epoch, within its time; its Adagrad's rate; its penalty.
+        Epochs of MF-BPR on the tables before the first epoch, within its time; its Adagrad's rate; its penalty. The authors
+        take 500 epochs, and RecBole 0 by default. Without them the authors' penalties pull the network to zero before the
+        vectors, which start small, have come to mean anything.
 
     Examples
     --------
@@ -129,7 +133,7 @@ class ConvNCFConfig(FoldInConfig):
     init: Literal["small", "torch"] = "small"
     batch_size: int = Field(512, ge=1)
     dns: int = Field(1, ge=1)
-    pretrain_epochs: int = Field(0, ge=0)
+    pretrain_epochs: int = Field(50, ge=0)
     pretrain_learning_rate: float = Field(0.05, gt=0)
     pretrain_regularisation: float = Field(0.01, ge=0)
     fold_in_steps: int = Field(5, ge=0)

@@ -26,8 +26,8 @@ def bpr(positive: Tensor, negative: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> bpr(torch.tensor([0.0, -500.0]), torch.tensor([0.0, 500.0]))
-    tensor(1000.6931)
+    >>> bpr(torch.tensor([-500.0]), torch.tensor([500.0]))
+    tensor(1000.)
     """
     return F.softplus(negative - positive).sum()
 

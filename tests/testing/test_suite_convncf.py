@@ -11,13 +11,11 @@ from benchbed.models.convncf import ConvNCF
 from benchbed.models.mf_bpr import MFBPR
 from benchbed.testing import ModelSuite, Vary
 
-SMALL: dict[str, Any] = {"embedding_size": 4, "channels": 8, "batch_size": 8, "fold_in_steps": 2}
+SMALL: dict[str, Any] = {"embedding_size": 4, "channels": 8, "batch_size": 30, "fold_in_steps": 2, "pretrain_epochs": 3}
 FOR_ALL: dict[str, Any] = {
     "embedding_size": 8,
     "geometry": [4],
     "channels": [2, 3],
-    "pretrain_learning_rate": Vary(0.1, where={"pretrain_epochs": 1}),
-    "pretrain_regularisation": Vary(0.5, where={"pretrain_epochs": 1}),
 }
 
 
@@ -43,12 +41,17 @@ class TestAuthors(FromTriples):
 
 class TestRecBole(FromTriples):
     model = ConvNCF
-    parameters = {**SMALL, "variant": "recbole"}
-    variations = {**FOR_ALL, "network_learning_rate": 0.1}
+    parameters = {**SMALL, "variant": "recbole", "pretrain_epochs": 0}
+    variations = {
+        **FOR_ALL,
+        "network_learning_rate": 0.1,
+        "pretrain_learning_rate": Vary(0.1, where={"pretrain_epochs": 1}),
+        "pretrain_regularisation": Vary(0.5, where={"pretrain_epochs": 1}),
+    }
 
 
 class TestPretrained(FromTriples):
-    """What the checks of training say of a run whose first epoch has three parts; the keys are varied above."""
+    """What the checks of training say of a run with all that the first epoch can have; the keys are varied above."""
 
     model = ConvNCF
     parameters = {**SMALL, "pretrain_epochs": 2, "dns": 2, "dropout": 0.3}
