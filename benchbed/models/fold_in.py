@@ -95,7 +95,7 @@ class FoldIn(Recommender):
         Parameters
         ----------
         rows
-            (B, d) user rows, the only numbers that get a gradient.
+            (B, d) user rows, the only numbers that get a gradient; each has an event at least.
         owner
             (E,) the row whose event it is.
         positives, negatives
@@ -194,14 +194,18 @@ class FoldIn(Recommender):
         if len(items) == 0:
             return start
         keys, room = self._keys(histories.users)[owner], outside.room[owner]
-        rows = start.clone().requires_grad_()
+        # Rows without events stay out: a penalty of a loss would move them, but only where others are folded in beside them.
+        present, row_of_event = torch.unique(owner, return_inverse=True)
+        rows = start[present].requires_grad_()
         optimizer = self.fold_in_optimizer(rows)
         for step in range(self.fold_in_steps):
             bits = hashed(self.fold_in_seed, keys, torch.tensor(step, device=items.device), place)
-            loss = self.fold_in_loss(rows, owner, items, outside.pick(owner, below(bits, room)), side)
+            loss = self.fold_in_loss(rows, row_of_event, items, outside.pick(owner, below(bits, room)), side)
             (rows.grad,) = torch.autograd.grad(loss, rows)
             optimizer.step()
-        return rows.detach()
+        moved = start.clone()
+        moved[present] = rows.detach()
+        return moved
 
     def _keys(self, users: Tensor) -> Tensor:
         """The keys of raw user ids, or the numbers themselves for data without raw ids."""
