@@ -25,7 +25,7 @@ class FromTriples(ModelSuite):
         return len(data.train.items.values)
 
 
-@pytest.mark.fidelity("N12")
+@pytest.mark.fidelity("N7", "N12")
 class TestAuthors(FromTriples):
     model = ConvNCF
     parameters = SMALL
@@ -39,6 +39,7 @@ class TestAuthors(FromTriples):
     }
 
 
+@pytest.mark.fidelity("N7", "N12")
 class TestRecBole(FromTriples):
     model = ConvNCF
     parameters = {**SMALL, "variant": "recbole", "pretrain_epochs": 0}
@@ -61,6 +62,7 @@ class TestPretrained(FromTriples):
             metafunc.parametrize("hyper_parameter", ["pretrain_epochs"])
 
 
+@pytest.mark.fidelity("N12")
 class TestMFBPR(FromTriples):
     model = MFBPR
     parameters = {"embedding_size": 4, "batch_size": 40, "fold_in_steps": 2}
