@@ -189,8 +189,9 @@ def _dataset(board: Leaderboard) -> list[tuple[str, str]]:
 def _audit_of_protocol(audit: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """The audit of a split; of the case counts under every rule, those under the rules of this benchmark."""
     facts = dict(audit)
-    labelled = evaluation.get("mode") == "click_through"
-    names = ("mode", "candidates", "unknown_targets") if labelled else ("seen_items", "candidates", "unknown_targets", "targets")
+    names = ["seen_items", "candidates", "unknown_targets", "targets"]
+    if evaluation.get("mode") == "click_through":
+        names = ["mode", "candidates", "unknown_targets"]
     rules = "-".join(str(evaluation.get(name)) for name in names)
     cases = facts.pop("cases", None)
     if isinstance(cases, Mapping):
