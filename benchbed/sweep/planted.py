@@ -25,7 +25,7 @@ import yaml
 from benchbed.config import Document, check, read_document
 from benchbed.data.card import find_card, load_card
 from benchbed.data.load import load_training_data
-from benchbed.data.simulate import read_truth
+from benchbed.data.simulate import Truth, read_truth
 from benchbed.data.split.make import PreparedSplit
 from benchbed.engine.connect import cluster
 from benchbed.errors import BenchbedError, ConfigError, Interrupted, Problem, SweepError, nearest
@@ -33,6 +33,7 @@ from benchbed.sweep.benchmark import Benchmark
 from benchbed.sweep.lookup import find_benchmark, load_benchmark
 from benchbed.sweep.planted_claims import Claims, Shop
 from benchbed.sweep.planted_page import write_planted
+from benchbed.sweep.planted_targets import column_of, late_targets, partial_values
 from benchbed.sweep.preflight import all_models
 from benchbed.sweep.stages import run_sweep
 from benchbed.tracking.reading import RunRecord, SweepRecord, read_cases, read_sweep, send_outstanding, store_uri
@@ -64,6 +65,10 @@ def load_claims(path: Path, benchmark: Benchmark) -> Claims:
                 Problem(f"the benchmark has no '{name}'", document.source, suggestion=nearest(name, known))
                 for name in sorted(said - set(known))
             ]
+        launches = (load_card(benchmark.dataset).simulate or {}).get("launches")
+        if claims.parts and not (launches and benchmark.split.kind == "temporal" and benchmark.evaluation.targets == "rest"):
+            message = "claims about launched targets want a shop with launches, a temporal split and `targets: rest`"
+            wrong.append(Problem(message, document.source))
         return wrong
 
     claims, problems = check(read_document(path), Claims, more=fits)
@@ -113,12 +118,14 @@ def run_shop(benchmark: Benchmark, claims: Claims, seed: int, workspace: Workspa
     uri = store_uri(workspace)
     record = read_sweep(uri, asked.name, outcome.sweep)
     columns = (claims.metric, *claims.also)
+    ranks: dict[str, list[Any]] = {}
+    wanted = ["user", *columns, *(["target_ranks"] if claims.parts else [])]
     values: dict[str, dict[str, Any]] = {column: {} for column in columns}
     about: dict[str, dict[str, Any]] = {}
     users: np.ndarray | None = None
     for row in (name for name in all_models(benchmark) if name in record.facts["models"]):
         runs = _tested(record, row, claims.metric)
-        frames = [frame for run in runs if (frame := read_cases(uri, run, ["user", *columns])) is not None]
+        frames = [frame for run in runs if (frame := read_cases(uri, run, wanted)) is not None]
         if not frames:
             raise SweepError(
                 f"{row} has no test result at simulator seed {seed}: {'; '.join(outcome.untested) or 'see its trials'}.",
@@ -130,25 +137,39 @@ def run_shop(benchmark: Benchmark, claims: Claims, seed: int, workspace: Workspa
             raise SweepError(f"{row} was tested on other users than the rows before it, at simulator seed {seed}.")
         for column in columns:
             values[column][row] = np.stack([frame[column].to_numpy(dtype=float) for frame in frames])
+        if claims.parts:
+            ranks[row] = [frame["target_ranks"].tolist() for frame in frames]
         about[row] = _about(record, row, runs)
     assert users is not None
     if len(users) < claims.test_users:
         raise SweepError(f"Simulator seed {seed} has {len(users)} test users; the claims ask for {claims.test_users}.")
     folder = workspace.dataset(load_card(asked.dataset).name)
-    interests = planted_interests(folder, record.facts["splits"][0]["split_id"], asked, users)
-    return Shop(seed, interests, values, about, str((record.facts.get("git") or {}).get("commit", "")))
+    split = PreparedSplit.open(folder / "splits" / record.facts["splits"][0]["split_id"])
+    truth, numbers = planted_users(split, asked, users)
+    if claims.parts:
+        late = late_targets(truth, numbers, split.manifest["edges"]["test"])
+        for part in claims.parts:
+            values[column_of(claims.metric, part)] = {
+                row: np.stack([partial_values(seed_ranks, late, claims.metric, part) for seed_ranks in each])
+                for row, each in ranks.items()
+            }
+    commit = str((record.facts.get("git") or {}).get("commit", ""))
+    return Shop(seed, planted_interests(truth, numbers), values, about, commit)
 
 
-def planted_interests(dataset: Path, split_id: str, benchmark: Benchmark, users: np.ndarray) -> np.ndarray:
-    """How many categories each user likes; the number never changes, though the categories do."""
-    split = PreparedSplit.open(dataset / "splits" / split_id)
+def planted_users(split: PreparedSplit, benchmark: Benchmark, users: np.ndarray) -> tuple[Truth, np.ndarray]:
+    """The truth of a shop, and the numbers that users of the dataset have in it."""
     planted = load_training_data(split.folder, benchmark.evaluation).planted
     assert planted is not None
     truth = read_truth(planted.truth)
     table = pq.read_table(planted.users, columns=["index", "id"])
     name = dict(zip(table["index"].to_pylist(), table["id"].to_pylist(), strict=True))
-    first = truth.first[[truth.users[name[user]] for user in users.tolist()]]
-    number: np.ndarray = (truth.events["interests"][first] >= 0).sum(axis=1)
+    return truth, np.array([truth.users[name[user]] for user in users.tolist()], dtype=np.int64)
+
+
+def planted_interests(truth: Truth, users: np.ndarray) -> np.ndarray:
+    """How many categories each user likes; the number never changes, though the categories do."""
+    number: np.ndarray = (truth.events["interests"][truth.first[users]] >= 0).sum(axis=1)
     return number
 
 

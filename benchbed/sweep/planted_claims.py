@@ -19,13 +19,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from benchbed.config import Schema
+from benchbed.sweep.planted_targets import Targets, column_of
 
 Floats = NDArray[np.float64]
 Verdict = Literal["confirmed", "refuted", "undecided"]
@@ -42,6 +43,8 @@ class Claim(Schema):
         Row -> weight; the weights add up to 0.
     interests
         Only users with so many planted interests; None for all users.
+    targets
+        ``launched``: only targets that were launched late count, for users who have one. ``other``: only the rest. None: all.
     expected
         ``gain``: above 0. ``no_gain``: not above the margin. ``none``: within the margin on both sides.
     scale
@@ -54,6 +57,7 @@ class Claim(Schema):
     says: str
     rows: dict[str, float] = Field(min_length=2)
     interests: tuple[int, ...] | None = None
+    targets: Targets | None = None
     expected: Literal["gain", "no_gain", "none"]
     scale: str
     margin: float = Field(0.05, gt=0, lt=1)
@@ -63,6 +67,14 @@ class Claim(Schema):
         if abs(sum(self.rows.values())) > 1e-9:
             raise ValueError("the weights of the rows must add up to 0")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_declared(self, make: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """``targets`` is left out where it says nothing, so that claims declared before it existed keep their fingerprint."""
+        made: dict[str, Any] = make(self)
+        if self.targets is None:
+            made.pop("targets", None)
+        return made
 
 
 class Claims(Schema):
@@ -90,6 +102,11 @@ class Claims(Schema):
     claims: tuple[Claim, ...] = Field(min_length=1)
 
     @property
+    def parts(self) -> tuple[Targets, ...]:
+        """Parts of the targets that are looked at for themselves: both, where a claim is about one."""
+        return ("launched", "other") if any(claim.targets for claim in self.claims) else ()
+
+    @property
     def rows(self) -> set[str]:
         """Every row that a claim or the ceiling names."""
         return {self.ceiling} | {row for claim in self.claims for row in (*claim.rows, claim.scale)}
@@ -106,7 +123,8 @@ class Shop:
     interests
         Planted interests of each test user, shape (users,).
     values
-        Column -> row -> values, shape (training seeds, users), users aligned with ``interests``.
+        Column -> row -> values, shape (training seeds, users), users aligned with ``interests``; nan for users without a target
+        of those that the column is about.
     rows
         What else is to be told of each row: tuned hyper-parameters, seeds missing, and the like.
     commit
@@ -197,7 +215,7 @@ def estimate(
 
     each, users, user_parts, seed_parts = [], [], [], []
     for shop in shops:
-        chosen = shop.chosen(interests)
+        chosen = shop.chosen(interests) & np.all([np.isfinite(shop.values[column][row]).all(axis=0) for row in weights], axis=0)
         values = {row: shop.values[column][row][:, chosen] for row in weights}
         gain = sum(weight * values[row].mean(axis=0) for row, weight in weights.items())
         assert isinstance(gain, np.ndarray)
@@ -256,8 +274,9 @@ def findings(claims: Claims, shops: Sequence[Shop]) -> list[Finding]:
     """Every claim with its interval and its verdict."""
     found = []
     for claim in claims.claims:
-        gain = estimate(shops, claims.metric, claim.rows, claim.interests, claims.level)
-        scale = estimate(shops, claims.metric, {claim.scale: 1.0}, claim.interests, claims.level).mean
+        column = column_of(claims.metric, claim.targets)
+        gain = estimate(shops, column, claim.rows, claim.interests, claims.level)
+        scale = estimate(shops, column, {claim.scale: 1.0}, claim.interests, claims.level).mean
         found.append(Finding(claim, gain, scale, judge(claim.expected, gain.low, gain.high, claim.margin * scale)))
     return found
 

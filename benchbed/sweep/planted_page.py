@@ -8,12 +8,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import benchbed
 from benchbed.config import fingerprint
 from benchbed.models.registry import is_baseline
 from benchbed.sweep.benchmark import Benchmark
 from benchbed.sweep.planted_claims import (
     MOST_ERRORS,
+    Claim,
     Claims,
     Estimate,
     Finding,
@@ -24,6 +27,7 @@ from benchbed.sweep.planted_claims import (
     under_ceiling,
 )
 from benchbed.sweep.planted_picture import EXPECTED, picture
+from benchbed.sweep.planted_targets import column_of
 from benchbed.sweep.protocol_words import protocol_words
 from benchbed.sweep.surroundings import environment
 from benchbed.workspace import replacing
@@ -51,6 +55,12 @@ def _number(value: float, signed: bool = True) -> str:
 
 def _interval(made: Estimate, signed: bool = True) -> str:
     return f"{_number(made.mean, signed)} [{_number(made.low, signed)}, {_number(made.high, signed)}]"
+
+
+def _whom(claim: Claim) -> str:
+    """Users and targets that a claim is about."""
+    who = _who(claim.interests)
+    return who if claim.targets is None else f"{who}, {claim.targets} targets"
 
 
 def _who(interests: tuple[int, ...] | None) -> str:
@@ -101,7 +111,7 @@ def _page(
         claim = finding.claim
         yield (
             f"- **{claim.name}: {finding.verdict}.** {claim.says} Expected: {EXPECTED[claim.expected]}; "
-            f"found {claims.metric} {_interval(finding.estimate)}, which is "
+            f"found {column_of(claims.metric, claim.targets)} {_interval(finding.estimate)}, which is "
             f"{100 * finding.estimate.mean / finding.scale:+.1f} % of {claim.scale}."
         )
     yield ""
@@ -114,7 +124,7 @@ def _page(
             [
                 f.claim.name,
                 _rows(f.claim.rows),
-                _who(f.claim.interests),
+                _whom(f.claim),
                 EXPECTED[f.claim.expected],
                 _interval(f.estimate),
                 f"±{f.margin:.4f}",
@@ -142,6 +152,7 @@ def _page(
     )
     yield from _ceiling(claims, shops, against)
     yield from _simple(claims, shops)
+    yield from _by_targets(claims, shops)
     yield from _by_interests(claims, shops)
     yield from _budget(shops)
     yield "## Protocol"
@@ -211,6 +222,36 @@ def _simple(claims: Claims, shops: Sequence[Shop]) -> Iterator[str]:
     )
     yield ""
     yield from _table(["row", f"row - {best}"], [[name, _interval(gain)] for name, gain in gains.items()])
+
+
+def _by_targets(claims: Claims, shops: Sequence[Shop]) -> Iterator[str]:
+    """What is behind the claims about a part of the targets, for every row."""
+    if not claims.parts:
+        return
+    columns = [claims.metric, *(column_of(claims.metric, part) for part in claims.parts)]
+    users = [[int(np.isfinite(values[0]).sum()) for values in _first_rows(shops, column)] for column in columns]
+    yield f"## {claims.metric} of launched and of other targets"
+    yield ""
+    yield (
+        "Launched targets are items that came in the last tenth of the year. In their column they alone are targets, of users "
+        "who have one, and in the last column the others alone; ranked is the same full list. Means over the shops with their "
+        "intervals over shops."
+    )
+    yield ""
+    yield from _table(
+        ["row", *columns],
+        [
+            ["test users", *(", ".join(map(str, counts)) for counts in users)],
+            *(
+                [row, *(_interval(estimate(shops, column, {row: 1.0}, None, claims.level), False) for column in columns)]
+                for row in shops[0].values[claims.metric]
+            ),
+        ],
+    )
+
+
+def _first_rows(shops: Sequence[Shop], column: str) -> list[np.ndarray]:
+    return [next(iter(shop.values[column].values())) for shop in shops]
 
 
 def _by_interests(claims: Claims, shops: Sequence[Shop]) -> Iterator[str]:
@@ -311,7 +352,7 @@ def _data(
                 "commit": shop.commit,
                 "users": len(shop.interests),
                 "means": {
-                    column: {row: values.mean(axis=1).tolist() for row, values in rows.items()}
+                    column: {row: np.nanmean(values, axis=1).tolist() for row, values in rows.items()}
                     for column, rows in shop.values.items()
                 },
                 "rows": shop.rows,
