@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchbed.data.dataset import TrainingData
+from benchbed.data.histories import Histories
 from benchbed.models.base import ModelConfig
 from benchbed.models.fold_in import FoldIn
 from benchbed.models.mkr_config import MKRConfig
@@ -205,6 +206,16 @@ class MKR(FoldIn):
     def item_side(self) -> Tensor:
         """(n_items + 1, d) v' of all items; row 0 means nothing."""
         return self.item_features(torch.arange(self.n_items + 1, device=self.device))
+
+    def fold_in(self, histories: Histories, *, trained: bool = True) -> Tensor:
+        """See :meth:`FoldIn.fold_in`; with ``negatives: given`` and no steps, who has no row gets the mean row.
+
+        A click-through split divides rows, not users: the only events of some are in validation and test. The authors' code
+        scores these by the first values of a row; the mean of the trained ones says at least what users have in common.
+        """
+        if self.fold_in_steps == 0 and self.config.negatives == "given":
+            return self.start_rows(histories.users, trained=trained)[0]
+        return super().fold_in(histories, trained=trained)
 
     def fold_in_loss(self, rows: Tensor, owner: Tensor, positives: Tensor, negatives: Tensor, side: Any) -> Tensor:
         """The summed logistic loss over the batch size, and the penalty of the user's vector once a labelled pair.
