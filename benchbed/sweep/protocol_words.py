@@ -33,6 +33,15 @@ def _split(benchmark: Benchmark) -> list[str]:
         words = _sessions(split)
     elif split.kind == "temporal":
         words = _stretches(split)
+    elif split.kind == "click_through":
+        parts = ":".join(str(part) for part in split.parts)
+        words = [
+            "Split: what a user has taken, each item once, and as many drawn negatives are rows with the labels 1 and 0; the "
+            f"rows of all users are divided {parts} at random into training, validation and test.",
+            "Negatives are drawn before that, uniformly from the items that the user has no event with in any part, and are "
+            "the same for every model.",
+            "The history of a user is what the user has taken in the parts before; it may be later than the targets.",
+        ]
     else:
         parts, share = ":".join(str(part) for part in split.parts), f"{100 * float(split.history_share):g} %"
         trained = (
