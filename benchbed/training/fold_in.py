@@ -71,7 +71,8 @@ def _spearman(first: Tensor, second: Tensor) -> Tensor:
 
 def _ranks(scores: Tensor) -> Tensor:
     """Ranks within each row; equal scores share the mean of their places."""
-    ordered, order = scores.sort(dim=1)
+    ordered, order = scores.contiguous().sort(dim=1)
+    ordered = ordered.contiguous()  # a sort along rows may come back transposed
     first = torch.searchsorted(ordered, ordered, right=False)
     last = torch.searchsorted(ordered, ordered, right=True) - 1
     return torch.empty_like(scores).scatter_(1, order, ((first + last) / 2).to(scores.dtype))
