@@ -106,6 +106,8 @@ class ConvNCFConfig(FoldInConfig):
         Epochs of MF-BPR on the tables before the first epoch, within its time; its Adagrad's rate; its penalty. The authors
         take 500 epochs, and RecBole 0 by default. Without them the authors' penalties pull the network to zero before the
         vectors, which start small, have come to mean anything.
+    fold_in_steps, fold_in_learning_rate
+        Of Adagrad, on a user's row. Few and large steps, because each one passes the tower with the whole history.
 
     Examples
     --------
@@ -137,6 +139,7 @@ class ConvNCFConfig(FoldInConfig):
     pretrain_learning_rate: float = Field(0.05, gt=0)
     pretrain_regularisation: float = Field(0.01, ge=0)
     fold_in_steps: int = Field(5, ge=0)
+    fold_in_learning_rate: float = Field(0.2, gt=0)
 
     @model_validator(mode="before")
     @classmethod

@@ -27,12 +27,15 @@ class MFBPRConfig(FoldInConfig):
         Of the squared vectors of every triple, on the scale of a sum over the batch.
     batch_size
         Triples of one update.
+    fold_in_learning_rate
+        Of Adagrad, on a user's row.
     """
 
     embedding_size: int = Field(64, ge=1)
     learning_rate: float = Field(0.05, gt=0)
     regularisation: float = Field(0.01, ge=0)
     batch_size: int = Field(512, ge=1)
+    fold_in_learning_rate: float = Field(0.2, gt=0)
 
 
 class MFBPR(TwoTables):
