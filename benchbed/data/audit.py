@@ -56,7 +56,32 @@ def audit_dataset(
         distinct = _one(connection, f'SELECT count(*) FROM (SELECT DISTINCT "user", timestamp FROM {log})')
         found["tied_events_share"] = (events - distinct) / events
         found["first_time"], found["last_time"] = _one(connection, f"SELECT min(timestamp), max(timestamp) FROM {log}")
+    if card.tables.negatives is not None:
+        found["negatives"] = _audit_negatives(connection, folder)
     return found | {"warnings": _dataset_warnings(found, card)}
+
+
+def _audit_negatives(connection: DuckDBPyConnection, folder: Path) -> dict[str, int]:
+    """Of the negatives that came with the data: how many are none, since the user has an event with the item."""
+    log, listed = (f"read_parquet({literal(str(folder / name))})" for name in ("interactions.parquet", "negatives.parquet"))
+    names = ("negatives", "events", "fewest", "most", "the_event_itself", "other_events", "events_with_other_events")
+    counts = _one(
+        connection,
+        f"""
+        WITH judged AS (
+            SELECT "user", item, negative = item AS itself,
+                negative <> item AND ("user", negative) IN (SELECT ("user", item) FROM {log}) AS other
+            FROM {listed}
+        ),
+        per_event AS (
+            SELECT count(*) AS n, count(*) FILTER (itself) AS itself, count(*) FILTER (other) AS other
+            FROM judged GROUP BY "user", item
+        )
+        SELECT coalesce(sum(n), 0)::BIGINT, count(*), min(n), max(n), coalesce(sum(itself), 0)::BIGINT,
+            coalesce(sum(other), 0)::BIGINT, count(*) FILTER (other > 0) FROM per_event
+        """,
+    )
+    return {name: int(count or 0) for name, count in zip(names, counts, strict=True)}
 
 
 _LATEST = {"seconds": 4_102_444_800, "milliseconds": 4_102_444_800_000, "microseconds": 4_102_444_800_000_000}
@@ -85,6 +110,14 @@ def _dataset_warnings(found: Mapping[str, Any], card: Card) -> list[str]:
     rejected = sum(found["rejected"].values())
     if rejected:
         told.append(f"{rejected} raw rows could not be read; rejected.parquet names each with its reason.")
+    if (shipped := found.get("negatives")) is not None:
+        told.append(f"{shipped['negatives']} negatives came with {shipped['events']} events.")
+        if shipped["other_events"] or shipped["the_event_itself"]:
+            told.append(
+                f"{shipped['other_events']} of them are items of other events of the same user (in the lists of "
+                f"{shipped['events_with_other_events']} events), and {shipped['the_event_itself']} lists hold the event's own "
+                "item: `evaluation.flawed_negatives` says whether these are dropped."
+            )
     if card.clean.k_core is not None:
         before, after = found["cleaning"][-2], found["cleaning"][-1]
         told.append(
@@ -135,6 +168,33 @@ def audit_split(
             """,
         )
     return found | {"warnings": _split_warnings(found)}
+
+
+def audit_listed(connection: DuckDBPyConnection) -> dict[str, int]:
+    """Of the negatives that a split lists for its test cases, in ``listed_test``; counts of negatives unless said otherwise."""
+    names = (
+        *("cases", "cases_without", "negatives", "fewest", "most", "target_itself", "cases_with_target_itself"),
+        *("in_history", "cases_with_some_in_history", "without_training_event"),
+    )
+    counts = _one(
+        connection,
+        """
+        WITH judged AS (
+            SELECT "user", ("user", item) IN (SELECT ("user", item) FROM test WHERE target) AS itself,
+                ("user", item) IN (SELECT ("user", item) FROM test WHERE NOT target) AS seen,
+                item NOT IN (SELECT item FROM vocabulary WHERE count > 0) AS unknown
+            FROM listed_test
+        ),
+        per_case AS (
+            SELECT count(judged."user") AS n, count(*) FILTER (itself) AS itself, count(*) FILTER (seen) AS seen,
+                count(*) FILTER (unknown) AS unknown
+            FROM (SELECT DISTINCT "user" FROM test) AS cases LEFT JOIN judged USING ("user") GROUP BY cases."user"
+        )
+        SELECT count(*), count(*) FILTER (n = 0), sum(n), min(n), max(n), sum(itself), count(*) FILTER (itself > 0), sum(seen),
+            count(*) FILTER (seen > 0), sum(unknown) FROM per_case
+        """,
+    )
+    return {name: int(count or 0) for name, count in zip(names, counts, strict=True)}
 
 
 def _audit_part(connection: DuckDBPyConnection, part: str, *, timed: bool, edge: int | None) -> dict[str, Any]:

@@ -244,6 +244,20 @@ class Links(Table):
     columns: LinkColumns
 
 
+class NegativeColumns(Schema):
+    """An event, by its user and item, and an item that it is to be told from."""
+
+    user: Column
+    item: Column
+    negative: Column
+
+
+class Negatives(Table):
+    """Negatives that were published with a test set: for an event, the items among which its own is ranked."""
+
+    columns: NegativeColumns
+
+
 class Tables(Schema):
     """The tables of a dataset; only the log is required."""
 
@@ -252,6 +266,7 @@ class Tables(Schema):
     users: Users | None = None
     graph: GraphTable | None = None
     links: Links | None = None
+    negatives: Negatives | None = None
 
     @model_validator(mode="after")
     def _linked(self) -> Tables:
@@ -331,6 +346,8 @@ class Card(Schema):
         # Keys that came later and are not used are left out: fingerprints stay those from before there were any.
         if not self.tables.interactions.expanded:
             rules["tables"]["interactions"].pop("expanded")
+        if self.tables.negatives is None:
+            rules["tables"].pop("negatives")
         if not self.clean.linked_items:
             rules["clean"].pop("linked_items")
         return rules

@@ -101,7 +101,7 @@ def _fields(name: str, table: Table) -> _Fields:
     """The typed columns of a table. Sources are ``c0``, ``c1`` ... in the order of ``table.sources()``."""
     fields = _Fields()
     sources = {role: f"c{number}" for number, (role, _) in enumerate(table.sources())}
-    for role in ("user", "item", "head", "relation", "tail", "entity"):
+    for role in ("user", "item", "negative", "head", "relation", "tail", "entity"):
         if role in sources:
             fields.identity(role, sources[role])
     if isinstance(table, Interactions):

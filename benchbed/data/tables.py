@@ -55,6 +55,8 @@ def write_tables(connection: DuckDBPyConnection, card: Card, folder: Path) -> di
         """,
         folder / "interactions.parquet",
     )
+    if card.tables.negatives is not None:
+        facts["negatives"] = _negatives(connection, folder)
     return facts
 
 
@@ -76,12 +78,14 @@ def _number_users(connection: DuckDBPyConnection) -> None:
 
 
 def _number_items(connection: DuckDBPyConnection, card: Card) -> None:
-    """Items with events, and items known only by the item or graph tables; not those whose events cleaning has dropped."""
+    """Items with events, and items known only by other tables; not those whose events cleaning has dropped."""
     sources = []
     if card.tables.items is not None:
         sources.append("SELECT item FROM raw_items")
     if card.tables.links is not None:
         sources.append("SELECT item FROM raw_links")
+    if card.tables.negatives is not None:
+        sources.append("SELECT item FROM raw_negatives UNION SELECT negative FROM raw_negatives")
     only = f"WHERE id IN ({linked_ids(card)})" if card.clean.linked_items else ""
     known = " UNION ".join(sources) or "SELECT ''::VARCHAR AS item WHERE false"
     connection.execute(
@@ -161,6 +165,41 @@ def _graph(connection: DuckDBPyConnection, card: Card, folder: Path) -> dict[str
         "entities": _count(connection, "entities"),
         "relations": _count(connection, "relations"),
         "linked items": _count(connection, "entity_of_item"),
+    }
+
+
+def _negatives(connection: DuckDBPyConnection, folder: Path) -> dict[str, int]:
+    """Write ``negatives.parquet`` ("user", item, negative, place): those of events that are in the log, none twice."""
+    connection.execute(
+        """
+        CREATE TABLE listed AS
+        SELECT u.code AS user_code, i.code AS item_code, u.index AS "user", i.index AS item, n.index AS negative,
+            min(row) AS row, count(*) AS times
+        FROM raw_negatives AS r
+        JOIN user_numbers AS u ON u.id = r."user" JOIN item_numbers AS i ON i.id = r.item
+        JOIN item_numbers AS n ON n.id = r.negative
+        GROUP BY ALL
+        """
+    )
+    query = """
+        SELECT "user", item, negative, row_number() OVER (PARTITION BY "user", item ORDER BY row) AS place FROM listed
+        WHERE (user_code, item_code) IN (SELECT ("user", item) FROM log) ORDER BY "user", item, place
+    """
+    write_table(connection, query, folder / "negatives.parquet")
+    rows = _count(connection, "raw_negatives")
+    kept, times, cases = one_row(
+        connection,
+        """
+        SELECT count(*), coalesce(sum(times), 0)::BIGINT, count(DISTINCT ("user", item)) FROM listed
+        WHERE (user_code, item_code) IN (SELECT ("user", item) FROM log)
+        """,
+    )
+    return {
+        "rows": rows,
+        "kept": kept,
+        "events": cases,
+        "repeated": times - kept,
+        "of events or items that are not there": rows - times,
     }
 
 

@@ -14,7 +14,10 @@ from benchbed.data.load import case_counts, load_training_data
 from benchbed.data.prepare import Prepared, prepare
 from benchbed.data.split.make import split_dataset
 from benchbed.data.split.spec import SplitSpec
+from benchbed.data.vault import open_vault
 from benchbed.workspace import Workspace
+
+from .conftest import make_card
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +110,37 @@ def test_lastfm_of_mkr_click_through(prepared):
     assert counts["test"].unknown_targets == counts["test"].unknown_negatives == 0
     # Every head of a triple is an item.
     assert np.isin(data.graph.heads, data.graph.item_entity).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "counts", "flaws", "cold"),
+    [
+        ("lastfm-ncf", (69_149, 1_741, 2_665), (86, 2_434, 1_282), 0),
+        ("amusic-ncf", (46_087, 1_776, 12_929), (18, 348, 274), 43),
+    ],
+)
+def test_fixed_negatives(prepared, name, counts, flaws, cold):
+    made = prepared(name, "ncf-format")
+    assert made.manifest["counts"] == dict(zip(("interactions", "users", "items"), counts, strict=True))
+    assert all(table["rejected"] == 0 for table in made.manifest["rows"].values())
+    told = made.audit["negatives"]
+    assert (told["the_event_itself"], told["other_events"], told["events_with_other_events"]) == flaws
+    assert (told["events"], told["fewest"], told["most"]) == (counts[1], 99, 99)
+    split = split_dataset(made, SplitSpec(kind="leave_one_out", test="column: part", ties="hash"), 0)
+    listed = split.audit["negatives"]
+    assert (listed["target_itself"], listed["in_history"], listed["cases_with_some_in_history"]) == flaws
+    assert split.audit["counts"]["test_users_without_history"] == cold
+    assert split.audit["test"]["cases"] == counts[1] == split.audit["test"]["targets"]
+    rules = Rules("keep", "catalogue", mode="sampled", negatives="shipped")
+    data = load_training_data(split.folder, rules)
+    assert data.n_items == counts[2] and (data.valid.others.lengths == 99).all()
+    cases = open_vault(split.folder, rules, model="m", seed=0, by="test", sweep="s", fingerprint=split.fingerprint)
+    assert len(cases.others.values) == 99 * counts[1] - flaws[0] - flaws[1] and (cases.others.values > 0).all()
+
+
+def test_the_authors_yelp_file_has_the_same_columns(shared_data, tmp_path):
+    log = {"files": ["yelp.test.rating"], "separator": "\t", "header": False, "quote": None}
+    columns = {"user": 0, "item": 1, "rating": 2, "timestamp": 3}
+    made = prepare(make_card(log, columns=columns), Workspace.open(tmp_path), shared_data / "ncf-format" / "convncf-yelp")
+    assert made.manifest["counts"]["interactions"] == made.manifest["counts"]["users"] == 25_677
+    assert max(int(row["id"]) for row in pq.read_table(made.folder / "items.parquet").to_pylist()) == 25_813

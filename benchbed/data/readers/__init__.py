@@ -17,6 +17,7 @@ READERS: dict[str, str] = {
     "sequences": "a log with one line a user: user item item ..., oldest first",
     "sessions": "a log with one line a session: item item ..., or all of its prefixes each with the next item",
     "attributes": "a JSON object of lists, item -> attributes (or user -> attributes)",
+    "ncf": "negatives of test events, one line an event: (user,item), then items, divided by tabs",
 }
 """Every reader with its meaning in words. The reader ``NAME`` is the function ``read`` of ``benchbed.data.readers.NAME``."""
 
@@ -89,6 +90,11 @@ FORMS: dict[str, Form] = {
         ({"item": "key"}, {"user": "key"}),
         {"header": False, "quote": None, "separator": ","},
         feature={"kind": "token_seq", "column": "values", "separator": "\x1f"},
+    ),
+    "ncf": Form(
+        ("negatives",),
+        ({"user": "user", "item": "item", "negative": "negative"},),
+        {"header": False, "quote": None, "separator": "\t"},
     ),
 }
 """Readers of files without columns of their own."""

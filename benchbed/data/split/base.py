@@ -51,6 +51,11 @@ class Split(ABC):
         self.listed: tuple[str, ...] = ()
         """Parts whose cases list negatives: views ``listed_valid``, ``listed_test`` ("user", item, place); known likewise."""
 
+    @property
+    def at_random(self) -> bool:
+        """Whether ``ties: hash`` may order events that have no times."""
+        return not self.in_time
+
     @abstractmethod
     def divide(self, connection: DuckDBPyConnection) -> dict[str, int]:
         """Make ``train``, ``valid`` and ``test``; returns counts to be kept in the manifest."""
@@ -88,7 +93,8 @@ def order_events(
         if not timed and not at_random:
             raise DataError(
                 "This dataset has no timestamps, so nothing says which event of a user came first.",
-                advice="Set `ties: file` in the split block where the log is in order, or `ties: 'column: NAME'`.",
+                advice="Set `ties: file` in the split block where the log is in order, or `ties: 'column: NAME'`. Where the "
+                "split names its test rows (`test: 'column: NAME'`), `ties: hash` leaves the others' order to chance: say it.",
             )
         keys.append(hashed)
     else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchbed.data.audit import audit_split
+from benchbed.data.audit import audit_listed, audit_split
 from benchbed.data.cases import count_all_options
 from benchbed.data.database import database, one_row
 from benchbed.data.fingerprints import content_hash, split_fingerprint
@@ -122,9 +122,11 @@ def _make(prepared: Prepared, spec: SplitSpec, seed: int, folder: Path) -> Prepa
     with database(scratch) as connection:
         for table in SOURCES:
             view(connection, table, str(prepared.folder / f"{table}.parquet"))
+        if (shipped := prepared.folder / "negatives.parquet").is_file():
+            view(connection, "negatives", str(shipped))
         columns = {name: kind for name, kind, *_ in connection.execute("DESCRIBE interactions").fetchall()}
         timed = "timestamp" in columns
-        order_events(connection, spec.ties, seed, columns, at_random=not split.in_time)
+        order_events(connection, spec.ties, seed, columns, at_random=split.at_random)
         counts = split.divide(connection)
         if one_row(connection, "SELECT count(*) FROM train") == (0,):
             raise DataError(f"The split {folder.name} of '{prepared.name}' has no training events: the log is too small.")
@@ -137,6 +139,7 @@ def _make(prepared: Prepared, spec: SplitSpec, seed: int, folder: Path) -> Prepa
             k_core_item=None if k_core is None else k_core["item"],
             edges=split.edges,
         )
+        listed = audit_listed(connection) if split.listed == ("test",) else None
         connection.execute("SET preserve_insertion_order = true")
         write_table(connection, training_rows(spec.ties, seed, timed=timed), building / "train.parquet")
         for part, path in (("valid", building), ("test", vault)):
@@ -159,10 +162,12 @@ def _make(prepared: Prepared, spec: SplitSpec, seed: int, folder: Path) -> Prepa
         "timed": timed,
         "layout": LAYOUT,
         **({"edges": split.edges} if split.edges else {}),
+        **({} if listed is None else {"shipped_negatives": listed["most"]}),
     }
     audit["warnings"] += split.warnings(counts)
     cases = count_all_options(building, files[1], files[3], labelled=split.labelled)
-    write_json(building / "audit.json", audit | {"counts": counts, "cases": cases})
+    shipped_facts = {} if listed is None else {"negatives": listed}
+    write_json(building / "audit.json", audit | {"counts": counts, "cases": cases} | shipped_facts)
     write_json(building / "manifest.json", manifest | {"sizes": sizes(building)})
     # Openings outlive the files: those of a damaged split that is made again, else those of the same data prepared before.
     logs = (folder / "vault" / "openings.jsonl", retired_openings(prepared.folder, prepared.fingerprint, folder.name))

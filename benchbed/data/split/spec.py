@@ -27,6 +27,7 @@ _OWNERS: dict[str, tuple[str, ...]] = {
     "test_share": ("session", "temporal"),
     "by": ("session",),
     "valid_share": ("session",),
+    "test": ("leave_one_out",),
 }
 """The split kinds that a key belongs to."""
 
@@ -69,6 +70,9 @@ class SplitSpec(Schema):
         ``column: NAME``: the sessions with the largest value of this column are tested (``session`` only).
     valid_share
         With ``by``: the newest share of the other sessions is validated (default 0.1).
+    test
+        ``column: NAME``: the rows with the largest value of this column are the test targets, instead of each user's last event
+        (``leave_one_out`` only).
     seeds
         One whole sweep a seed; the leaderboard pools them. Session and temporal splits take one: they hold out
         the same for all.
@@ -84,6 +88,7 @@ class SplitSpec(Schema):
     test_share: float | None = Field(None, gt=0, lt=0.5)
     by: Annotated[str, AfterValidator(_column)] | None = None
     valid_share: float | None = Field(None, gt=0, lt=1)
+    test: Annotated[str, AfterValidator(_column)] | None = None
     seeds: tuple[int, ...] = Field((42,), min_length=1)
     ties: Ties = "hash"
 
@@ -110,13 +115,14 @@ class SplitSpec(Schema):
             raise ValueError(f"a {kind} split holds out the same for every seed, so it takes one seed")
         return value
 
-    @field_validator("ratios", "input_fraction", "test_days", "test_share", "by", "valid_share")
+    @field_validator("ratios", "input_fraction", "test_days", "test_share", "by", "valid_share", "test")
     @classmethod
     def _belongs(cls, value: object, info: ValidationInfo) -> object:
         owners = _OWNERS[str(info.field_name)]
         kind = info.data.get("kind", owners[0])
         if value is not None and kind not in owners:
-            raise ValueError(f"this belongs to the {' or '.join(owners)} split; with {kind} it would change nothing")
+            named = " or ".join(filter(None, (", ".join(owners[:-1]), owners[-1])))
+            raise ValueError(f"this belongs to the {named} split; with {kind} it would change nothing")
         return value
 
     @field_validator("test_share", "by")
@@ -163,6 +169,8 @@ class SplitSpec(Schema):
             made |= {"newest_share": str(self.newest_share)}
         elif self.kind == "session":
             made |= {"newest_share": str(self.newest_share), "by": self.by}
+        elif self.test is not None:
+            made |= {"test": self.test.partition(":")[2].strip()}
         return made
 
     def split_id(self, seed: int) -> str:

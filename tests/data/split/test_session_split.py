@@ -183,7 +183,7 @@ def test_held_out_sessions_before_all_others_leave_nothing_to_train_on(prepared_
 @pytest.mark.parametrize(
     ("keys", "problem"),
     [
-        ({"kind": "session", "ratios": (8, 1, 1)}, "belongs to the user_disjoint or partial_history or click_through split"),
+        ({"kind": "session", "ratios": (8, 1, 1)}, "belongs to the user_disjoint, partial_history or click_through split"),
         ({"kind": "leave_one_out", "test_days": 1}, "belongs to the session or temporal split"),
         ({"kind": "user_disjoint", "by": "column: part"}, "belongs to the session split"),
         ({"kind": "session", "test_days": 1, "test_share": 0.1}, "test_days already says"),

@@ -134,7 +134,7 @@ def test_what_cannot_be_divided_by_time_is_refused(prepared_log):
 @pytest.mark.parametrize(
     ("keys", "problem"),
     [
-        ({"ratios": (8, 1, 1)}, "belongs to the user_disjoint split"),
+        ({"ratios": (8, 1, 1)}, "belongs to the user_disjoint, partial_history or click_through split"),
         ({"by": "column: part"}, "belongs to the session split"),
         ({"valid_share": 0.1}, "belongs to the session split"),
         ({"test_days": 1, "test_share": 0.1}, "test_days already says"),

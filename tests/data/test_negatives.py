@@ -1,0 +1,274 @@
+"""Negatives that came with the data, and drawn ones: reader, table, split and cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+
+from benchbed.data.card import Card
+from benchbed.data.cases import Rules, make_cases
+from benchbed.data.dataset import Ragged
+from benchbed.data.drawing import draw, stream
+from benchbed.data.load import load_training_data
+from benchbed.data.prepare import Prepared, prepare
+from benchbed.data.raw_cases import RawCases, Vocabulary, read_cases
+from benchbed.data.split.make import PreparedSplit, split_dataset
+from benchbed.data.split.spec import SplitSpec
+from benchbed.data.vault import open_vault
+from benchbed.errors import DataError
+from benchbed.workspace import Workspace
+
+from .conftest import LOG, make_card
+
+TRAIN = "u\ta\t3\nu\tb\t1\nu\tc\t1\nv\ta\t2\nv\td\t1\nw\ta\t9\nx\tb\t1\nx\tc\t1\n"
+TEST = "u\td\t1\nv\tb\t1\nw\tc\t1\nnew\ta\t1\n"
+LISTED = "(u,d)\te\tf\ta\td\n(v,b)\tc\te\te\tf\t\r\n\n(w,c)\tb\tf\n(new,a)\tb\tc\n(gone,a)\tb\tc\n(u,b)\te\n"
+SPEC = SplitSpec(kind="leave_one_out", test="column: part", ties="hash")
+SHIPPED = Rules("keep", "catalogue", mode="sampled", negatives="shipped")
+
+
+def card(**options: Any) -> Card:
+    log = {**LOG, "files": ["x.train.rating", "x.test.rating"]}
+    columns = {"user": 0, "item": 1, "rating": 2, "extra": {"part": {"kind": "file"}}}
+    tables = {"interactions": {**log, "columns": columns}, "negatives": {"reader": "ncf", "files": ["x.test.negative"]}}
+    return Card.model_validate({"name": "mine", "tables": tables, "max_rejected": 1, **options})
+
+
+@pytest.fixture
+def prepared(raw: Path, tmp_path: Path):
+    def make(listed: str | bytes = LISTED, train: str = TRAIN, test: str = TEST) -> Prepared:
+        (raw / "x.train.rating").write_text(train)
+        (raw / "x.test.rating").write_text(test)
+        (raw / "x.test.negative").write_bytes(listed if isinstance(listed, bytes) else listed.encode())
+        return prepare(card(), Workspace.open(tmp_path / "workspace"), raw)
+
+    return make
+
+
+def named(made: Prepared, name: str) -> list[str]:
+    return ["", *pq.read_table(made.folder / f"{name}.parquet").column("id").to_pylist()]
+
+
+def listed_of(made: Prepared) -> dict[tuple[str, str], list[str]]:
+    users, items = named(made, "users"), named(made, "items")
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in pq.read_table(made.folder / "negatives.parquet").to_pylist():
+        found.setdefault((users[row["user"]], items[row["item"]]), []).append(items[row["negative"]])
+    return found
+
+
+def test_lists_follow_the_file_without_repetitions_and_unknown_events(prepared):
+    made = prepared()
+    assert listed_of(made) == {
+        ("u", "d"): ["e", "f", "a", "d"],
+        ("v", "b"): ["c", "e", "f"],
+        ("w", "c"): ["b", "f"],
+        ("new", "a"): ["b", "c"],
+        ("u", "b"): ["e"],
+    }
+    told = {"rows": 15, "kept": 12, "events": 5, "repeated": 1, "of events or items that are not there": 2}
+    assert made.manifest["negatives"] == told
+    assert made.manifest["rows"]["negatives"] == {"read": 6, "rejected": 0}
+    items = {row["id"]: row["described"] for row in pq.read_table(made.folder / "items.parquet").to_pylist()}
+    assert set(items) == set("abcdef") and items["e"]
+
+
+def test_negatives_that_are_none_are_counted(prepared):
+    made = prepared()
+    counts = made.audit["negatives"]
+    # (u, d) lists a, which u has, and d itself.
+    assert (counts["the_event_itself"], counts["other_events"], counts["events_with_other_events"]) == (1, 1, 1)
+    assert (counts["negatives"], counts["events"], counts["fewest"], counts["most"]) == (12, 5, 1, 4)
+    assert any("1 lists hold the event's own item" in told for told in made.audit["warnings"])
+
+
+def test_lines_that_are_no_lists_are_rejected(prepared):
+    made = prepared(b"(u,d)\te\tf\n(u,d\te\n(u,d)\n(u,,d)\te\n(u,d)\te\t\tf\nu\td\n(\xff,d)\te\n")
+    rows = pq.read_table(made.folder / "rejected.parquet").to_pylist()
+    shape, empty = "the first field is not (user,item)", "a negative is empty: two tabs follow one another"
+    assert [(row["table"], row["line"], row["reason"]) for row in rows] == [
+        ("negatives", 2, shape),
+        ("negatives", 3, "no negatives after (user,item)"),
+        ("negatives", 4, shape),
+        ("negatives", 5, empty),
+        ("negatives", 6, shape),
+        ("negatives", 7, "bytes that are not utf-8"),
+    ]
+    assert listed_of(made) == {("u", "d"): ["e", "f"]}
+
+
+def test_the_reader_is_for_negatives_alone():
+    with pytest.raises(ValidationError, match="the reader ncf is for negatives, not for interactions"):
+        make_card({"reader": "ncf"})
+    assert "negatives" not in make_card().rules()["tables"]
+
+
+def test_negatives_may_be_a_table_of_columns(raw, workspace):
+    (raw / "log.tsv").write_text("u\ta\t1\nu\tb\t2\n")
+    (raw / "n.csv").write_text("who,what,not\nu,b,c\nu,b,d\n")
+    columns = {"user": "who", "item": "what", "negative": "not"}
+    made = prepare(make_card(tables={"negatives": {"files": ["n.csv"], "columns": columns}}), workspace, raw)
+    assert listed_of(made) == {("u", "b"): ["c", "d"]}
+
+
+def opened(split: PreparedSplit, rules: Rules):
+    return open_vault(split.folder, rules, model="m", seed=0, by="test", sweep="s", fingerprint=split.fingerprint)
+
+
+def in_words(made: Prepared, split: PreparedSplit, cases, ids) -> dict[str, tuple[set[str], list[str], list[str]]]:
+    users = named(made, "users")
+    parts = (cases.histories, cases.targets, cases.others)
+    rows = {users[u]: [[ids[i] for i in part[r]] for part in parts] for r, u in enumerate(cases.users)}
+    return {user: (set(history), targets, others) for user, (history, targets, others) in rows.items()}
+
+
+def test_rows_of_the_test_file_are_targets_and_bring_their_negatives(prepared):
+    made = prepared()
+    split = split_dataset(made, SPEC, 0)
+    data = load_training_data(split.folder, SHIPPED)
+    found = in_words(made, split, opened(split, SHIPPED), data.item_ids)
+    assert found == {
+        "u": ({"a", "b", "c"}, ["d"], ["e", "f"]),  # a and d are dropped
+        "v": ({"a", "d"}, ["b"], ["c", "e", "f"]),
+        "w": ({"a"}, ["c"], ["b", "f"]),
+        "new": (set(), ["a"], ["b", "c"]),
+    }
+    kept = Rules("keep", "catalogue", mode="sampled", negatives="shipped", flawed_negatives="keep")
+    assert in_words(made, split, opened(split, kept), data.item_ids)["u"][2] == ["e", "f", "a", "d"]
+    valid = in_words(made, split, data.valid, data.item_ids)
+    assert set(valid) == {"u", "v"} and all(len(targets) == 1 for _, targets, _ in valid.values())
+    trained = {named(made, "users")[u]: len(data.train.items[r]) for r, u in enumerate(data.train.users)}
+    assert trained == {"u": 2, "v": 1, "w": 1, "x": 2}
+    for user in valid:
+        history, targets, _ = valid[user]
+        assert len(history) == trained[user] and not history & set(targets)
+    # As many as the longest shipped list has are drawn for validation, or all that are left.
+    assert [len(others) for *_, others in valid.values()] == [3, 4]
+    counts = split.audit["counts"]
+    assert (counts["test_users"], counts["valid_users"], counts["test_users_without_history"]) == (4, 2, 1)
+    assert counts["users_without_test_row"] == 1
+    assert split.audit["negatives"] == {
+        "cases": 4,
+        "cases_without": 0,
+        "negatives": 11,
+        "fewest": 2,
+        "most": 4,
+        "target_itself": 1,
+        "cases_with_target_itself": 1,
+        "in_history": 1,
+        "cases_with_some_in_history": 1,
+        "without_training_event": 5,
+    }
+    assert any("left to chance" in told for told in split.audit["warnings"])
+
+
+def test_full_ranking_of_that_split_lists_nothing(prepared):
+    split = split_dataset(prepared(), SPEC, 0)
+    data = load_training_data(split.folder, Rules("keep"))
+    assert data.valid.others is None and opened(split, Rules("keep")).others is None
+
+
+def test_items_outside_the_vocabulary_are_0(prepared):
+    split = split_dataset(prepared(), SPEC, 0)
+    cases = opened(split, Rules("keep", mode="sampled", negatives="shipped"))
+    assert cases.others is not None and (cases.others.values == 0).sum() == 5  # e and f have no event at all
+
+
+def test_chance_must_be_said_and_negatives_must_be_there(prepared, prepared_log):
+    made = prepared()
+    with pytest.raises(DataError, match=r"no timestamps(.|\n)*`ties: hash` leaves"):
+        split_dataset(made, SplitSpec(kind="leave_one_out", test="column: part"), 0)
+    split_dataset(made, SplitSpec(kind="leave_one_out", test="column: part", ties="file"), 0)
+    split = split_dataset(prepared_log([("u", f"i{n}", n) for n in range(5)]), SplitSpec(kind="leave_one_out"), 0)
+    with pytest.raises(DataError, match="ships no negatives"):
+        load_training_data(split.folder, SHIPPED)
+
+
+def test_later_histories_are_told(prepared_log):
+    rows = [("u", "a", 1, 1), ("u", "b", 5, 1), ("u", "c", 4, 2), ("v", "a", 1, 1), ("v", "c", 2, 2)]
+    extra = {"user": 0, "item": 1, "timestamp": 2, "extra": {"part": {"column": 3}}}
+    split = split_dataset(prepared_log(rows, columns=extra), SplitSpec(kind="leave_one_out", test="column: part"), 0)
+    assert split.audit["counts"]["test_users_with_later_history"] == 1
+    assert any("later than a target" in told for told in split.audit["warnings"])
+    assert read_cases(split.folder, "test").targets.lengths.tolist() == [1, 1]
+
+
+def test_the_column_leaves_other_splits_as_they_were():
+    plain = SplitSpec(kind="leave_one_out")
+    assert "test" not in plain.identity(0)
+    assert SPEC.split_id(0) != SplitSpec(kind="leave_one_out", ties="hash").split_id(0)
+    for wrong in ({"kind": "session", "test": "column: part"}, {"kind": "leave_one_out", "test": "part"}):
+        with pytest.raises(ValidationError, match=r"belongs to the leave_one_out split|write it as 'column: NAME'"):
+            SplitSpec.model_validate(wrong)
+
+
+# Drawn negatives.
+
+
+def vocabulary(n: int) -> Vocabulary:
+    order = np.random.default_rng(n).permutation(n) + 1
+    return Vocabulary(np.concatenate([[0], order]), np.zeros(n + 1, np.int64), ("", *map(str, order)))
+
+
+def raw_cases(n: int = 50, items: int = 30) -> RawCases:
+    rng = np.random.default_rng(1)
+    histories = [rng.integers(1, items + 1, rng.integers(0, 9)).tolist() for _ in range(n)]
+    targets = [rng.integers(1, items + 1, rng.integers(1, 4)).tolist() for _ in range(n)]
+    return RawCases(np.arange(1, n + 1), Ragged.of(histories), Ragged.of(targets), keys=rng.integers(0, 2**62, n))
+
+
+def drawn_cases(raw: RawCases, chosen: Vocabulary, **rules: Any):
+    return make_cases(raw, chosen, Rules("keep", mode="sampled", **rules))[0]
+
+
+@pytest.mark.parametrize("targets", ["rest", "next", "every_next"])
+def test_drawn_negatives_are_candidates_outside_history_and_targets(targets):
+    chosen = vocabulary(25)  # five items of the log are no candidates
+    cases = drawn_cases(raw_cases(), chosen, negatives=9, targets=targets)
+    others = cases.others
+    assert others is not None and (others.lengths == 9).all() and len(others) == len(cases)
+    assert (others.values > 0).all() and not others.held_by(cases.histories).any() and not others.held_by(cases.targets).any()
+    assert all(len(set(others[row])) == 9 for row in range(len(cases)))
+    if targets == "every_next":  # cases of one user do not share their negatives
+        same = np.flatnonzero(cases.users[1:] == cases.users[:-1])
+        assert len(same) and any(set(others[row]) != set(others[row + 1]) for row in same)
+
+
+def test_drawn_negatives_depend_on_seed_and_raw_ids_alone():
+    raw, chosen = raw_cases(), vocabulary(30)
+    cases = drawn_cases(raw, chosen, negatives=5)
+    items = chosen.items[cases.others.values]
+    other_order = Vocabulary(np.concatenate([[0], chosen.items[:0:-1]]), chosen.counts, chosen.ids)
+    again = drawn_cases(raw, other_order, negatives=5)
+    assert items.tolist() == other_order.items[again.others.values].tolist()
+    fewer = RawCases(raw.users[:9], raw.histories.take(np.arange(9)), raw.targets.take(np.arange(9)), keys=raw.keys[:9])
+    assert drawn_cases(fewer, chosen, negatives=5).others.values.tolist() == cases.others.values[:45].tolist()
+    assert drawn_cases(raw, chosen, negatives=5, seed=1).others.values.tolist() != cases.others.values.tolist()
+
+
+def test_drawing_is_the_beginning_of_a_stream():
+    rng = np.random.default_rng(0)
+    limit, n = 23, 80
+    excluded = Ragged.of([rng.integers(0, limit + 3, rng.integers(0, 20)).tolist() for _ in range(n)])
+    keys, wanted = rng.integers(0, 2**62, n), rng.integers(0, limit + 5, n)
+    drawn = draw(3, keys, wanted, excluded, limit)
+    for row in range(n):
+        numbers = stream(3, np.repeat(keys[row], 4000), np.arange(4000), limit).tolist()
+        free = [number for number in dict.fromkeys(numbers) if number not in set(excluded[row].tolist())]
+        assert drawn[row].tolist() == free[: wanted[row]]
+    assert any(len(drawn[row]) < wanted[row] for row in range(n))
+
+
+def test_drawing_is_uniform():
+    n = 30_000
+    drawn = draw(5, np.arange(n), np.full(n, 2), Ragged.of([[2]] * n), 6)
+    pairs = np.bincount(drawn.values[::2] * 7 + drawn.values[1::2], minlength=49).reshape(7, 7)
+    open_pairs = pairs[[1, 3, 4, 5, 6]][:, [1, 3, 4, 5, 6]]
+    assert pairs.sum() == open_pairs.sum() == n and (np.diag(open_pairs) == 0).all()
+    expected = n / 20
+    assert ((open_pairs[~np.eye(5, dtype=bool)] - expected) ** 2 / expected).sum() < 43.8  # chi2(19) at .999
