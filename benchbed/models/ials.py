@@ -214,8 +214,8 @@ def solve_rows(rows: Observed, table: Tensor, weight: float, penalties: Tensor) 
 
 def _primal(vectors: Tensor, common: Tensor, penalties: Tensor) -> Tensor:
     """(B, L, d) observed vectors and (B, 1) penalties -> (B, d): a system of the width."""
-    eye = torch.eye(vectors.shape[2], dtype=vectors.dtype, device=vectors.device)
-    matrix = vectors.mT @ vectors + common + penalties[:, :, None] * eye
+    matrix = torch.baddbmm(common.expand(len(vectors), -1, -1), vectors.mT, vectors)
+    matrix.diagonal(dim1=1, dim2=2).add_(penalties)
     factor = torch.linalg.cholesky_ex(matrix).L
     return torch.cholesky_solve(vectors.sum(1)[..., None], factor).squeeze(2)
 
@@ -223,8 +223,9 @@ def _primal(vectors: Tensor, common: Tensor, penalties: Tensor) -> Tensor:
 def _dual(vectors: Tensor, diagonal: Tensor) -> Tensor:
     """The same where the common part is diagonal: a system of the number of observations. D^-1 V' (I + V D^-1 V')^-1 1."""
     scaled = vectors / diagonal[:, None]
-    eye = torch.eye(vectors.shape[1], dtype=vectors.dtype, device=vectors.device)
-    factor = torch.linalg.cholesky_ex(vectors @ scaled.mT + eye).L
+    matrix = vectors @ scaled.mT
+    matrix.diagonal(dim1=1, dim2=2).add_(1.0)
+    factor = torch.linalg.cholesky_ex(matrix).L
     # Padding stands apart from the rest of its system (its vector is zero), so its own solution is multiplied by zero.
     ones = torch.ones_like(vectors[:, :, :1])
     return (scaled * torch.cholesky_solve(ones, factor)).sum(1)
