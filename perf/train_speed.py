@@ -12,7 +12,7 @@ run is a process of its own.
 
 The last line is JSON. For mkr, convncf and mf_bpr both train on our training pairs, each with a negative drawn anew, in batches
 of 2,048 rows (MKR) or triples; MKR on the items that are linked to the graph, and on all its triples after every epoch. Both
-rank all items but those of the history for every validation user, ours by the trained rows. What our protocol adds to a ranking,
+rank all items but those of the history for every validation user, ours by the trained rows. What our protocol adds to ranking,
 the fold-in of histories, is timed for some users and told beside. Ratios that decide are of CPU seconds.
 """
 
