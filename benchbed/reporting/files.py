@@ -17,7 +17,7 @@ from benchbed.reporting.words import (
     fold_in_words,
     headline,
     means_over,
-    mode_notice,
+    notices,
     number,
     rank_text,
     rank_words,
@@ -144,7 +144,7 @@ def to_json(board: Leaderboard) -> str:
         "sweep": record.sweep,
         "finished": record.finished,
         "mode": record.mode,
-        "notice": mode_notice(record),
+        "notices": notices(record),
         "reservations": board.reservations,
         "select_by": record.select_by,
         "columns": record.columns,
@@ -190,8 +190,7 @@ def to_markdown(board: Leaderboard) -> str:
     """A table for a readme, with its reservations above and its marks below."""
     record = board.record
     lines = [f"# {_cell(title_of(record))}", ""]
-    notices = [text for text in (mode_notice(record), *board.reservations) if text]
-    lines += [line for text in notices for line in (f"> **{_cell(text)}**", "")]
+    lines += [line for text in (*notices(record), *board.reservations) for line in (f"> **{_cell(text)}**", "")]
     lines += [_cell(headline(board)), ""]
     columns = (*record.standard_columns, *record.diversity_columns)
     head = ["rank", "model", "variant", *columns, "default → tuned (validation)", "trials", "search time"]
@@ -268,7 +267,7 @@ def to_latex(board: Leaderboard) -> str:
     lines = [
         "% needs \\usepackage{booktabs}",
         f"% {title_of(board.record)}",
-        *[f"% {text}" for text in (mode_notice(board.record), *board.reservations) if text],
+        *[f"% {text}" for text in (*notices(board.record), *board.reservations)],
         f"\\begin{{tabular}}{{rll{'r' * len(columns)}}}",
         "\\toprule",
         " & ".join(["rank", "model", "variant", *map(_tex, columns)]) + r" \\",

@@ -37,6 +37,27 @@ def mode_notice(record: SweepRecord) -> str:
     return ""
 
 
+def flaw_words(record: SweepRecord) -> list[str]:
+    """How many of the negatives that came with the data are none; one sentence for each split that differs."""
+    if record.benchmark["evaluation"].get("negatives") != "shipped":
+        return []
+    fate = {"drop": "are dropped", "keep": "stay in the lists"}[record.benchmark["evaluation"].get("flawed_negatives", "drop")]
+    told = []
+    for split in record.facts.get("splits") or ():
+        if counts := (split.get("audit") or {}).get("negatives"):
+            where = f"in {counts['cases_with_some_in_history']} of {counts['cases']} cases"
+            told.append(
+                f"Of {counts['negatives']} shipped negatives {counts['target_itself']} are the target of their own case, and "
+                f"{counts['in_history']} stand in the user's history ({where}): these {fate}."
+            )
+    return list(dict.fromkeys(told))
+
+
+def notices(record: SweepRecord) -> list[str]:
+    """What must be known before any number is read: the mode, and flaws of what it compares with."""
+    return [text for text in (mode_notice(record), *flaw_words(record)) if text]
+
+
 def means_over(record: SweepRecord) -> str:
     """What the test means are over."""
     return (

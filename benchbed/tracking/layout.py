@@ -60,6 +60,7 @@ def tags_of_model(sweep: str, model: str, facts: dict[str, Any]) -> dict[str, st
         "benchbed.baseline": about.get("baseline"),
         "benchbed.user_mode": about.get("user_mode"),
         "benchbed.protocol": facts.get("protocol_fingerprint"),
+        "benchbed.mode": facts["benchmark"]["evaluation"].get("mode"),
         "benchbed.dataset": facts["benchmark"].get("dataset"),
         "benchbed.version": facts.get("version"),
         "mlflow.source.git.commit": git.get("commit"),
@@ -82,6 +83,7 @@ def tags_of_run(sweep: str, key: str, opened: dict[str, Any], facts: dict[str, A
         "benchbed.split_seed": opened.get("split_seed"),
         "benchbed.seed": opened.get("seed"),
         "benchbed.protocol": facts.get("protocol_fingerprint"),
+        "benchbed.mode": facts["benchmark"]["evaluation"].get("mode"),
         "mlflow.source.name": "benchbed",
     }
     return _texts(tags)

@@ -172,10 +172,15 @@ def test_a_full_ranking_is_called_nothing_else():
 
 def test_the_sampled_mode_is_called_by_its_name():
     board = in_memory([Model("a"), Model("b", baseline=True, counting=True)])
-    evaluation = board.record.benchmark["evaluation"] | {"mode": "sampled", "negatives": 99}
-    board = replace(board, record=replace(board.record, benchmark=board.record.benchmark | {"evaluation": evaluation}))
-    for told in (render_page(board), to_markdown(board)):
+    evaluation = board.record.benchmark["evaluation"] | {"mode": "sampled", "negatives": "shipped", "flawed_negatives": "keep"}
+    counts = {"negatives": 1000, "target_itself": 1, "in_history": 12, "cases_with_some_in_history": 9, "cases": 50}
+    facts = board.record.facts | {"splits": [{"seed": 42, "audit": {"negatives": counts}}]}
+    record = replace(board.record, benchmark=board.record.benchmark | {"evaluation": evaluation}, facts=facts)
+    board = replace(board, record=record)
+    flaws = "Of 1000 shipped negatives 1 are the target of their own case, and 12 stand in the user&#39;s history (in 9 of 50"
+    for told in (render_page(board), to_markdown(board).replace("'", "&#39;")):
         assert "Sampled protocol: Made-up data" in told and re.search(r"ranks among listed negatives.*no full ranking", told)
+        assert flaws in told and "these stay in the lists" in told
 
 
 def test_the_terminal_shows_metrics_without_a_cutoff(clicks, tmp_path, capsys):
