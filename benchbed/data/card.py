@@ -77,7 +77,7 @@ class Table(Schema):
 
     @model_validator(mode="after")
     def _addressable(self) -> Table:
-        if self.reader in FORMS:
+        if self.reader in FORMS and not FORMS[self.reader].named:
             return self
         if self.separator == "whitespace":
             raise ValueError("separator: name the characters between columns; only files without columns take 'whitespace'")

@@ -18,13 +18,14 @@ READERS: dict[str, str] = {
     "sessions": "a log with one line a session: item item ..., or all of its prefixes each with the next item",
     "attributes": "a JSON object of lists, item -> attributes (or user -> attributes)",
     "ncf": "negatives of test events, one line an event: (user,item), then items, divided by tabs",
+    "recbole": "RecBole's atomic files: columns divided by tabs, under a header that types them, such as user_id:token",
 }
 """Every reader with its meaning in words. The reader ``NAME`` is the function ``read`` of ``benchbed.data.readers.NAME``."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a reader whose files have no columns of their own gives, and takes from the card.
+    """What the format of a reader gives, and what it takes from the card.
 
     Attributes
     ----------
@@ -38,6 +39,8 @@ class Form:
         Keys of the table with another default than a table of columns has.
     feature
         Keys of each feature whose value is given by the format.
+    named
+        The files have a header: ``columns`` are those that the format usually has, and the card may name others.
     """
 
     tables: tuple[str, ...]
@@ -45,6 +48,7 @@ class Form:
     fixed: Mapping[str, Any]
     usual: Mapping[str, Any] = field(default_factory=dict)
     feature: Mapping[str, Any] = field(default_factory=dict)
+    named: bool = False
 
     def fill(self, reader: str, table: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """The keys of a table, with those that follow from the format.
@@ -61,11 +65,11 @@ class Form:
         columns = self.columns[self.tables.index(table)]
         chosen = dict(values["columns"]) if isinstance(values.get("columns"), dict) else {}
         extra = chosen.pop("extra", None)
-        for role, column in chosen.items():
+        for role, column in chosen.items() if not self.named else ():
             if columns.get(role) != column:
                 gives = ", ".join(f"{known}: {name}" for known, name in columns.items())
                 raise ValueError(f"columns.{role}: the reader {reader} gives {{{gives}}} and nothing else; leave `columns` out")
-        values["columns"] = {**columns} if extra is None else {**columns, "extra": extra}
+        values["columns"] = {**columns, **chosen} | ({} if extra is None else {"extra": extra})
         for name, feature in dict(values.get("features") or {}).items():
             if isinstance(feature, dict):
                 values["features"] = {**values["features"], name: self._fix(reader, {**feature}, self.feature)}
@@ -96,8 +100,21 @@ FORMS: dict[str, Form] = {
         ({"user": "user", "item": "item", "negative": "negative"},),
         {"header": False, "quote": None, "separator": "\t"},
     ),
+    "recbole": Form(
+        ("interactions", "items", "users", "graphtable", "links"),
+        (
+            {"user": "user_id", "item": "item_id", "timestamp": "timestamp"},
+            {"item": "item_id"},
+            {"user": "user_id"},
+            {"head": "head_id", "relation": "relation_id", "tail": "tail_id"},
+            {"item": "item_id", "entity": "entity_id"},
+        ),
+        {"header": True, "quote": None},
+        {"separator": "\t"},
+        named=True,
+    ),
 }
-"""Readers of files without columns of their own."""
+"""Readers whose format says much of what a card otherwise must: those of files without columns, and of typed headers."""
 
 
 def reader(name: str) -> Reader:

@@ -7,7 +7,7 @@ row number for a value that fails a later check (an empty id), and has only a fe
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -31,9 +31,24 @@ USUAL_SEPARATORS = ("\t", ",", ";", "|", "::", " ")
 """Guessed for advice, never for reading."""
 
 
+Header = Callable[[list[str], RawFile, "Table"], list[str]]
+"""The names of the columns, from what stands in the first row."""
+
+
+def _plain(header: list[str], _file: RawFile, _table: Table) -> list[str]:
+    return header
+
+
 @contextmanager
-def read(connection: DuckDBPyConnection, file: RawFile, table: Table) -> Iterator[Rows]:
+def read(connection: DuckDBPyConnection, file: RawFile, table: Table, names_of: Header = _plain) -> Iterator[Rows]:
     """Open one file for reading; see :class:`benchbed.data.readers.base.Rows`.
+
+    Parameters
+    ----------
+    connection, file, table
+        As of every reader.
+    names_of
+        Tells the names of the columns where the first row says more than these.
 
     Raises
     ------
@@ -59,7 +74,11 @@ def read(connection: DuckDBPyConnection, file: RawFile, table: Table) -> Iterato
     counts = [len(text.split(marker)) for text in sample]
     width = counts[0] if table.header else int(np.bincount(counts).argmax())
     rows = [text.replace(marker, table.separator) for text in sample[:20]]
-    positions = _positions(sample[0].split(marker), file, table) if table.header else _numbers(width, file, table, rows)
+    if table.header:
+        header = [_unquoted(name, table.quote) for name in sample[0].split(marker)]
+        positions = _positions(names_of(header, file, table), file, table)
+    else:
+        positions = _numbers(width, file, table, rows)
 
     text = f"rtrim(text, {LINE_ENDS})"
     if table.quote:
@@ -68,15 +87,14 @@ def read(connection: DuckDBPyConnection, file: RawFile, table: Table) -> Iterato
         yield Rows(_sql(name, table, marker, width, positions, after=places[0] if table.header else 0), text)
 
 
-def _positions(header: list[str], file: RawFile, table: Table) -> list[int]:
+def _positions(names: list[str], file: RawFile, table: Table) -> list[int]:
     """Positions of the columns that the card names."""
-    names = [_unquoted(name, table.quote) for name in header]
     positions = []
     for role, column in table.sources():
         if names.count(str(column)) != 1:
             close = nearest(str(column), names)
             problem = "has no column" if column not in names else "has several columns"
-            other = _separator_of_header(table.separator.join(header), table)
+            other = _separator_of_header(table.separator.join(names), table)
             if other is not None:
                 now, likely = json.dumps(table.separator), json.dumps(other)
                 hint = f"The card says separator: {now}; its header looks like separator: {likely}. "
