@@ -28,7 +28,12 @@ def protocol_words(benchmark: Benchmark) -> list[str]:
 def _split(benchmark: Benchmark) -> list[str]:
     split = benchmark.split
     if split.kind == "leave_one_out":
-        words = ["Split: each user's last event is the test target, the one before it the validation target."]
+        words = [
+            "Split: each user's last event is the test target, the one before it the validation target."
+            if split.test is None
+            else f"Split: the rows with the largest value of the {split.test} are the test targets; the last other event of "
+            "such a user is the validation target."
+        ]
     elif split.kind == "session":
         words = _sessions(split)
     elif split.kind == "temporal":

@@ -61,8 +61,8 @@ def _names(header: list[str], file: RawFile, table: Table) -> list[str]:
         if role == "timestamp" and column not in types:
             raise DataError(
                 f"{file.shown}:1: there is no column '{column}', where the reader recbole looks for times.",
-                advice="Write `columns: {timestamp: NAME}` with another name, or `columns: {timestamp: null}` where there are no "
-                f"times. The header: {', '.join(header)}.",
+                advice="Write `columns: {timestamp: NAME}` with another name, or `columns: {timestamp: null}` where there are "
+                f"none. The header: {', '.join(header)}.",
             )
         if str(column) in types:
             _check(role, str(column), types[str(column)], file, table)
