@@ -156,12 +156,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--raw", type=Path, default=DATA, help="folder with u.data, u.item and u.user, for mkr RecBole's files")
     arguments = parser.parse_args()
-    if arguments.model != "comirec_sa" and not arguments.peer_python and not arguments.quality:
+    if arguments.model in PEERS and not arguments.peer_python and not arguments.quality:
         parser.error("give --peer-python, --quality, or both")
-    if arguments.model in pair_speed.PEERS and (not arguments.peer_python or arguments.quality):
-        parser.error(f"{arguments.model} is measured against a peer: give --peer-python, and no --quality")
+    of_pairs = arguments.model in pair_speed.PEERS
+    if of_pairs and arguments.quality:
+        parser.error(f"--quality compares with the prefix form, which {arguments.model} does not have")
     folder = split_folder(arguments.raw, linked=arguments.model == "mkr")
-    if arguments.model in pair_speed.PEERS:
+    if of_pairs:
         made = {"what": f"{arguments.model} training epoch, ml-100k leave-one-out, 1 thread, fp32 (seconds)"}
         made |= pair_speed.against_recbole(arguments.model, folder, arguments.peer_python, arguments.pairs)
     elif arguments.model == "comirec_sa":

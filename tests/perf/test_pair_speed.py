@@ -72,3 +72,12 @@ def test_a_claim_holds_for_the_same_work_alone(
     monkeypatch.setattr(pair_speed, "ours", lambda *_, **__: MEASURED)
     monkeypatch.setattr(pair_speed, "theirs", lambda *_: MEASURED | peer)
     assert pair_speed.against_recbole("mkr", Path(), "python", 2)["holds"] is holds
+
+
+def test_without_the_peer_nothing_is_claimed(pair_speed: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pair_speed, "load", lambda split: None)
+    monkeypatch.setattr(pair_speed, "write_atomic", lambda data, folder: None)
+    monkeypatch.setattr(pair_speed, "ours", lambda *_, **__: MEASURED)
+    found = pair_speed.against_recbole("mkr", Path(), None, 1)
+    assert found["cpu_ours"] == 1.0
+    assert not {"holds", "claim", "ratio", "peer"} & found.keys()
