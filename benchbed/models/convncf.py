@@ -14,7 +14,14 @@ from benchbed.data.dataset import TrainingData
 from benchbed.models.base import ModelConfig
 from benchbed.models.convncf_config import ConvNCFConfig
 from benchbed.models.pairwise import PRETRAINING, Triples, shown_as_mean, tower_bpr
-from benchbed.models.patch_products import ITEMS_AT_ONCE, PatchTower, PatchWeights, pairs_per_block
+from benchbed.models.patch_products import (
+    ITEMS_AT_ONCE,
+    PatchBlock,
+    PatchTower,
+    PatchWeights,
+    features_of_pairs,
+    pairs_per_block,
+)
 from benchbed.models.two_tables import AdagradInTurn, AdamInTurn, TwoTables, squares
 
 WARM_UP = "warm_up"
@@ -140,7 +147,8 @@ class ConvNCF(TwoTables):
         else:
             of_tables, of_tower = squares(vectors), squares(self.tower.parameters())
             of_head = squares(self.head.parameters())
-        return c.lambda1 * of_tables + (c.gamma + c.lambda3) * of_head + c.lambda3 * of_tower
+        weighted: Tensor = c.lambda1 * of_tables + (c.gamma + c.lambda3) * of_head + c.lambda3 * of_tower
+        return weighted
 
     @torch.no_grad()
     def _hardest(self, batch: Triples) -> Triples:
@@ -164,12 +172,13 @@ class ConvNCF(TwoTables):
         ``penalty: norm`` is of the whole table, in every update of an epoch: a row has its part p / ||P|| of each gradient.
         """
         users, c = rows[owner], self.config
-        total = tower_bpr(side.weights, side.head, users, side.items[positives], side.items[negatives])
+        total: Tensor = tower_bpr(side.weights, side.head, users, side.items[positives], side.items[negatives])
         if c.penalty == "squared":
             return total + c.lambda1 * users.square().sum()
         norm = self.user_embedding.weight.detach().norm().clamp(min=torch.finfo(rows.dtype).tiny)
         learning = rows[torch.unique(owner)]  # a row without events stays where it is
-        return total + 0.5 * c.lambda1 * self.updates * learning.square().sum() / norm
+        norms: Tensor = learning.square().sum() / (2 * norm)
+        return total + c.lambda1 * self.updates * norms
 
     def row_scores(self, rows: Tensor, items: Tensor | None, side: Frozen) -> Tensor:
         """See :meth:`FoldIn.row_scores`: a block of items after the other, each with all users."""
@@ -179,12 +188,15 @@ class ConvNCF(TwoTables):
         pairs = pairs_per_block(side.weights, rows.device)
         height = min(pairs, ITEMS_AT_ONCE * (16 if rows.is_cuda else 1))
         width = max(1, pairs // height)
+        block = PatchBlock(side.weights, height * width)
         for top in range(0, len(table), height):
-            block = table[top : top + height]
-            products = side.weights.item_products(block)
+            items = table[top : top + height]
+            products = side.weights.item_products(items)
             for left in range(0, len(rows), width):
-                features = side.weights.cross(patches[left : left + width], products, len(block))
-                scores[top : top + height, left : left + width] = features @ side.head
+                chosen = patches[left : left + width]
+                spread = chosen.flatten(0, 1).expand(len(products), -1, -1)
+                features = block.forward(spread, products, len(items), len(chosen))
+                scores[top : top + height, left : left + width] = (features @ side.head).view(len(items), -1)
         return scores.add_(side.bias).T
 
     def row_pair_scores(self, rows: Tensor, owner: Tensor, items: Tensor, side: Frozen) -> Tensor:
@@ -195,10 +207,8 @@ class ConvNCF(TwoTables):
     def _pairs(users: Tensor, items: Tensor, side: Frozen) -> Tensor:
         """(n,) scores of (n, d) user vectors with (n,) items."""
         scores = users.new_empty(len(users))
-        size = pairs_per_block(side.weights, users.device)
-        for start in range(0, len(users), size):
-            block = slice(start, start + size)
-            scores[block] = side.weights.pairs(users[block], side.items[items[block]]) @ side.head
+        for chosen, features in features_of_pairs(side.weights, users, side.items[items]):
+            scores[chosen] = features @ side.head
         return scores.add_(side.bias)
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from benchbed.data.dataset import Ragged
 from benchbed.data.histories import Histories
 from benchbed.models.counter import Outside
-from benchbed.models.patch_products import PatchWeights, pairs_per_block
+from benchbed.models.patch_products import PatchBlock, PatchWeights, pairs_per_block, spread_patches
 
 
 def bpr(positive: Tensor, negative: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ class TripleBatches:
         device = self.users.device
         order = torch.randperm(len(self.users), generator=generator).to(device)
         drawn = torch.rand(len(self.users), candidates, generator=generator, dtype=torch.float64).to(device)
-        for chosen, uniform in zip(order.split(batch_size), drawn.split(batch_size), strict=True):
+        for chosen, uniform in zip(torch.split(order, batch_size), torch.split(drawn, batch_size), strict=True):
             users = self.users[chosen]
             room = self._outside.room[users][:, None]
             numbers = torch.minimum((uniform * room).to(torch.int64), room - 1)
@@ -129,39 +129,52 @@ class _BlockedBPR(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, form: PatchWeights, kept: Tensor | None, *tensors: Tensor) -> Tensor:
-        users, wanted = tensors[0], ctx.needs_input_grad[2:]
-        rows = max(1, pairs_per_block(form, users.device) // 2)
+        users, positives, negatives, head = tensors[:4]
+        weights, wanted = form.with_tensors(tensors[4:]), ctx.needs_input_grad[2:]
+        of_users, of_items = wanted[0], any(wanted[1:])
+        gradients = [
+            torch.empty_like(tensor) if wants else tensor.new_zeros(0) for tensor, wants in zip(tensors, wanted, strict=True)
+        ]
+        sums = [torch.zeros_like(tensor) for tensor in tensors[3:]] if any(wanted[3:]) else None
+        size = max(1, pairs_per_block(form, users.device) // 2)
+        block = PatchBlock(weights, 2 * min(size, len(users)), learning=any(wanted))
         total = users.new_zeros(())
-        fixed = [tensor.detach().requires_grad_(wants) for tensor, wants in zip(tensors[3:], wanted[3:], strict=True)]
-        weights = form.with_tensors(fixed[1:])
-        vectors = [torch.empty_like(t) if wants else None for t, wants in zip(tensors[:3], wanted[:3], strict=True)]
-        sums = [torch.zeros_like(tensor) for tensor in fixed if tensor.requires_grad]
-        for start in range(0, len(users), rows):
-            block = slice(start, start + rows)
-            parts = [t[block].detach().requires_grad_(wants) for t, wants in zip(tensors[:3], wanted[:3], strict=True)]
-            with torch.enable_grad():
-                features = weights.pairs(torch.cat([parts[0], parts[0]]), torch.cat(parts[1:]))
-                if kept is not None:
-                    features = features * kept[:, block].flatten(0, 1)
-                positive, negative = (features @ fixed[0]).view(2, -1)
-                loss = bpr(positive, negative)
-            total += loss.detach()
-            leaves = [tensor for tensor in (*parts, *fixed) if tensor.requires_grad]
-            if not leaves:
+        for start in range(0, len(users), size):
+            part = slice(start, start + size)
+            items = torch.cat([positives[part], negatives[part]])
+            products = weights.item_products(items)
+            patches = weights.user_patches(users[part])
+            found = block.forward(spread_patches(torch.cat([patches, patches]), products), products, len(items), 1)
+            factors = None if kept is None else kept[:, part].flatten(0, 1)
+            used = found if factors is None else found * factors
+            margin = torch.sub(*(used @ head).view(2, -1))
+            total += bpr(margin, torch.zeros_like(margin))
+            if not any(wanted):
                 continue
-            found = list(torch.autograd.grad(loss, leaves))
-            for whole in vectors:
-                if whole is not None:
-                    whole[block] = found.pop(0)
-            if sums:
-                torch._foreach_add_(sums, found)
-        shared = [sums.pop(0) if tensor.requires_grad else None for tensor in fixed]
-        ctx.save_for_backward(*vectors, *shared)
+            slope = -torch.sigmoid(-margin)
+            slope = torch.cat([slope, -slope])
+            if sums is not None:
+                sums[0].addmv_(used.T, slope)
+            of_features = torch.outer(slope, head)
+            below = block.backward(of_features if factors is None else of_features.mul_(factors), sums and sums[1:])
+            if of_users:
+                gradients[0][part] = torch.add(*block.to_users(below).chunk(2))
+            if of_items:
+                both = block.to_items(below, items, sums and sums[1:]).chunk(2)
+                for whole, half, wants in zip(gradients[1:3], both, wanted[1:3], strict=True):
+                    if wants:
+                        whole[part] = half
+        ctx.save_for_backward(*gradients[:3], *(sums or gradients[3:]))
         return total
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(None if saved is None else saved * outputs[0] for saved in ctx.saved_tensors)
+        wanted = ctx.needs_input_grad[2:]
+        return (
+            None,
+            None,
+            *(saved * outputs[0] if wants else None for saved, wants in zip(ctx.saved_tensors, wanted, strict=True)),
+        )
 
 
 def tower_bpr(

@@ -11,7 +11,7 @@ Activations of one pair take some ten kilobytes. Pairs are worked off in blocks 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -89,35 +89,159 @@ class PatchWeights:
         patches = vectors.reshape(len(vectors), vectors.shape[1] // k, k)
         return nn.functional.pad(patches, (0, 1), value=1.0)
 
-    def pairs(self, users: Tensor, items: Tensor) -> Tensor:
-        """(n, C) features of pairs, from (n, d) user and (n, d) item vectors, one row a pair."""
-        patches, products = self.user_patches(users), self.item_products(items)
-        rows = len(products) // max(1, len(users))
-        spread = patches[:, None].expand(-1, rows, -1, -1).reshape(len(products), *patches.shape[1:])
-        return self._climb(torch.bmm(spread, products), len(users), 1).flatten(0, 1)
 
-    def cross(self, patches: Tensor, products: Tensor, n_items: int) -> Tensor:
-        """(n_items, U, C) features of every item with every user.
+class PatchBlock:
+    """One block of pairs after the other, forwards and backwards, in memory that serves all blocks.
+
+    Memory that is asked for anew for every block costs more than the products do: the system hands it out page by page.
+
+    Parameters
+    ----------
+    weights
+        Of the tower.
+    pairs
+        Most pairs of a block.
+    learning
+        Whether :meth:`backward` will be called.
+    """
+
+    def __init__(self, weights: PatchWeights, pairs: int, *, learning: bool = False) -> None:
+        self.weights = weights
+        sides = [math.prod(weights.kernels[layer + 1 :]) for layer in range(len(weights.kernels))]
+        self._sides = sides
+        self._widths = [len(bias) for bias in weights.biases]
+        like = weights.first
+        sizes = [pairs * side * side * width for side, width in zip(sides, self._widths, strict=True)]
+        self._maps = [like.new_empty(size) for size in sizes]
+        # From the third layer on, patches are put together by a copy: of results that are a fraction of the first layer's.
+        self._inputs = [like.new_empty(size if layer > 0 else 0) for layer, size in enumerate(sizes[:-1])]
+        self._gradients = [like.new_empty(size) for size in sizes[:-1]] if learning else []
+
+    @torch.no_grad()
+    def forward(self, spread: Tensor, products: Tensor, items: int, users: int) -> Tensor:
+        """(items * users, C) features of every item with every user, valid until the next call; no gradient is recorded.
 
         Parameters
         ----------
-        patches
-            (U, X, k + 1), of :meth:`user_patches`.
+        spread
+            (items * Y, users * X, k + 1) patches of the users (of :meth:`PatchWeights.user_patches`) for each row of products.
         products
-            Of :meth:`item_products`, for ``n_items`` items.
+            (items * Y, k + 1, k' * C), of :meth:`PatchWeights.item_products`.
+        items, users
+            How many; pairs are ``items`` with one user each.
         """
-        return self._climb(torch.bmm(patches.flatten(0, 1).expand(len(products), -1, -1), products), n_items, len(patches))
+        self._spread, self._products, self._items, self._users = spread, products, items, users
+        maps = self._result(0).view(len(products), spread.shape[1], -1)
+        torch.bmm(spread, products, out=maps)
+        maps.relu_()
+        for layer in range(1, len(self._sides)):
+            torch.addmm(
+                self.weights.biases[layer], self._input(layer), self.weights.matrices[layer - 1], out=self._result(layer)
+            ).relu_()
+        return self._result(len(self._sides) - 1)
 
-    def _climb(self, maps: Tensor, items: int, users: int) -> Tensor:
-        """All that follows the first layer's products, which come as (items, Y, users, X, patch of the second layer)."""
-        maps = maps.relu_()
-        side = math.prod(self.kernels[1:])
-        for layer, (k, matrix, bias) in enumerate(zip(self.kernels[1:], self.matrices, self.biases[1:], strict=True), start=1):
-            side //= k
-            if layer > 1:  # from here on maps are small: putting the patches together by a copy costs little
-                maps = maps.view(items, side, k, users, side, k, -1).permute(0, 1, 3, 4, 2, 5, 6)
-            maps = torch.addmm(bias, maps.reshape(items * users * side * side, -1), matrix).relu_()
-        return maps.view(items, users, -1)
+    def backward(self, gradient: Tensor, sums: Sequence[Tensor] | None) -> Tensor:
+        """The gradient of the first layer's results, of the block that :meth:`forward` has seen last.
+
+        Parameters
+        ----------
+        gradient
+            (items * users, C) of the features; it is overwritten.
+        sums
+            Shaped as :attr:`PatchWeights.tensors`, to which the gradients of the further layers are added; None for frozen
+            weights.
+
+        Returns
+        -------
+        Tensor
+            (items * Y, users * X, k' * C), valid until the next call.
+        """
+        layers = len(self._sides)
+        for layer in reversed(range(1, layers)):
+            _through_relu(gradient, self._result(layer))
+            if sums is not None:
+                sums[layer].addmm_(self._input(layer, fresh=False).T, gradient)
+                sums[layers + layer].add_(gradient.sum(0))
+            below = self._gradients[layer - 1][: self._result(layer - 1).numel()]
+            if layer == 1:
+                gradient = torch.mm(gradient, self.weights.matrices[0].T, out=below.view(len(gradient), -1))
+            else:
+                of_patches = torch.mm(gradient, self.weights.matrices[layer - 1].T, out=self._input(layer, fresh=False))
+                gradient = below.view_as(self._result(layer - 1))
+                self._apart(gradient, layer).copy_(of_patches.view(self._together(layer)))
+        gradient = gradient.reshape(len(self._products), self._spread.shape[1], -1)
+        _through_relu(gradient, self._result(0).view_as(gradient))
+        return gradient
+
+    def to_users(self, gradient: Tensor) -> Tensor:
+        """(items, d) gradients of the user vectors of pairs, from what :meth:`backward` gave."""
+        k = self.weights.kernels[0]
+        found = torch.bmm(gradient, self._products.transpose(1, 2))
+        return found.view(self._items, -1, found.shape[1], k + 1).sum(1)[:, :, :k].flatten(1)
+
+    def to_items(self, gradient: Tensor, vectors: Tensor, sums: Sequence[Tensor] | None) -> Tensor:
+        """(items, d) gradients of the (items, d) item vectors; those of the first layer are added to ``sums``."""
+        k, after, channels = self.weights.kernels[0], self.weights.second, self._widths[0]
+        found = torch.bmm(self._spread.transpose(1, 2), gradient).view(self._items, -1, k + 1, after, channels)
+        of_kernel = found[:, :, :k].transpose(2, 3).reshape(-1, k * channels)
+        if sums is not None:
+            sums[0].addmm_(vectors.reshape(-1, k).T, of_kernel)
+            sums[len(self._sides)].add_(found[:, :, k].sum((0, 1, 2)))
+        return (of_kernel @ self.weights.first.T).view_as(vectors)
+
+    def _result(self, layer: int) -> Tensor:
+        """(pairs * side * side, C) of a layer; of the first, in the order of the second one's patches."""
+        rows = self._items * self._users * self._sides[layer] ** 2
+        return self._maps[layer][: rows * self._widths[layer]].view(rows, -1)
+
+    def _input(self, layer: int, *, fresh: bool = True) -> Tensor:
+        """(pairs * side * side, patch * C) what a layer reads, put together anew or as it lies there."""
+        rows = self._items * self._users * self._sides[layer] ** 2
+        before = self._result(layer - 1)
+        if layer == 1:
+            return before.view(rows, -1)
+        made = self._inputs[layer - 1][: before.numel()]
+        if fresh:
+            made.view(self._together(layer)).copy_(self._apart(before, layer))
+        return made.view(rows, -1)
+
+    def _apart(self, results: Tensor, layer: int) -> Tensor:
+        """Results of the layer before as (items, users, Y, X, column, row, C), a view."""
+        side, k = self._sides[layer], self.weights.kernels[layer]
+        return results.view(self._items, side, k, self._users, side, k, -1).permute(0, 1, 3, 4, 2, 5, 6)
+
+    def _together(self, layer: int) -> tuple[int, ...]:
+        side, k = self._sides[layer], self.weights.kernels[layer]
+        return self._items, side, self._users, side, k, k, self._widths[layer - 1]
+
+
+def _through_relu(gradient: Tensor, results: Tensor) -> None:
+    """Set a gradient to zero where the results are."""
+    torch.ops.aten.threshold_backward.grad_input(gradient, results, 0, grad_input=gradient)
+
+
+@torch.no_grad()
+def features_of_pairs(weights: PatchWeights, users: Tensor, items: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Features of pairs, from (n, d) user and (n, d) item vectors, a block at a time.
+
+    Yields
+    ------
+    tuple
+        Which pairs, and their (pairs, C) features, valid until the next block.
+    """
+    size = pairs_per_block(weights, users.device)
+    block = PatchBlock(weights, min(size, len(users)))
+    for start in range(0, len(users), size):
+        pairs = slice(start, start + size)
+        products = weights.item_products(items[pairs])
+        n = len(users[pairs])
+        yield pairs, block.forward(spread_patches(weights.user_patches(users[pairs]), products), products, n, 1)
+
+
+def spread_patches(patches: Tensor, products: Tensor) -> Tensor:
+    """(n * Y, X, k + 1) patches of one user a pair, for each row of the products of n items."""
+    rows = len(products) // max(1, len(patches))
+    return patches[:, None].expand(-1, rows, -1, -1).reshape(len(products), *patches.shape[1:])
 
 
 class PatchTower(nn.Module):
@@ -138,8 +262,8 @@ class PatchTower(nn.Module):
     Examples
     --------
     >>> tower = PatchTower([2, 2], [3, 5])
-    >>> tower(torch.randn(7, 4), torch.randn(7, 4)).shape
-    torch.Size([7, 5])
+    >>> [(pairs, found.shape) for pairs, found in features_of_pairs(tower.matrices, torch.randn(7, 4), torch.randn(7, 4))]
+    [(slice(0, 43690, None), torch.Size([7, 5]))]
     """
 
     def __init__(self, kernels: Sequence[int], channels: Sequence[int]) -> None:
@@ -160,10 +284,6 @@ class PatchTower(nn.Module):
             later.append(weight.permute(order).reshape(-1, len(weight)))
         first = self.weights[0][:, 0].permute(2, 1, 0)
         return PatchWeights(self.kernels, first.reshape(self.kernels[0], -1), tuple(later), tuple(self.biases))
-
-    def forward(self, users: Tensor, items: Tensor) -> Tensor:
-        """(n, C) features of the maps ``users[r] items[r]'``, from (n, d) each."""
-        return self.matrices.pairs(users, items)
 
 
 def pairs_per_block(weights: PatchWeights, device: torch.device) -> int:

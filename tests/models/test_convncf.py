@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from torch.nn import functional as F
 
 from benchbed.data.dataset import TrainingData
-from benchbed.models import convncf
+from benchbed.models import convncf, patch_products
 from benchbed.models.convncf import REGULAR, WARM_UP, ConvNCF, ConvNCFConfig
 from benchbed.models.mf_bpr import MFBPR
 from benchbed.models.pairwise import PRETRAINING, Triples
 from benchbed.testing.runs import build, finish, open_fit
-from tests.models.towers import convolved
+from tests.models.towers import convolved, features
 
 SMALL: dict[str, Any] = {"embedding_size": 4, "channels": 5, "batch_size": 64, "pretrain_epochs": 0}
 ONE = Triples(torch.tensor([0]), torch.tensor([1]), torch.tensor([[2]]), REGULAR)
@@ -54,8 +54,7 @@ def worked(ring: TrainingData) -> ConvNCF:
 @pytest.mark.fidelity("N3", "N8")
 def test_the_worked_example(worked: ConvNCF) -> None:
     side, users = worked.item_side(), worked.user_table[:1]
-    features = worked.tower(users.expand(2, -1), side.items[1:3])
-    assert features[0].tolist() == pytest.approx([0.445, 1.37])
+    assert features(worked.tower, users.expand(2, -1), side.items[1:3])[0].tolist() == pytest.approx([0.445, 1.37])
     scores = worked.row_scores(users, torch.tensor([1, 2]), side)[0]
     assert scores.tolist() == pytest.approx([-0.0495, 1.382])
     assert torch.trace(torch.outer(users[0], side.items[1])).item() == pytest.approx((users[0] @ side.items[1]).item()) == 1.0
@@ -234,7 +233,8 @@ def test_scores_are_those_of_the_network_whatever_the_blocks(ring: TrainingData,
     expected = torch.stack([model.head(convolved(model.tower, row.expand_as(items), items))[:, 0] for row in rows])
     owner, some = torch.tensor([8, 0, 3, 3]), torch.tensor([1, 40, 7, 7])
     for pairs in (1, 5, 1000):
-        monkeypatch.setattr(convncf, "pairs_per_block", lambda *_, pairs=pairs: pairs)
+        for module in (convncf, patch_products):
+            monkeypatch.setattr(module, "pairs_per_block", lambda *_, pairs=pairs: pairs)
         torch.testing.assert_close(model.row_scores(rows, None, side), expected)
         torch.testing.assert_close(model.row_scores(rows, some, side), expected[:, some])
         torch.testing.assert_close(model.row_pair_scores(rows, owner, some, side), expected[owner, some])

@@ -10,7 +10,7 @@ from benchbed.data.dataset import Ragged
 from benchbed.models import pairwise
 from benchbed.models.pairwise import PRETRAINING, TripleBatches, bpr, shown_as_mean, tower_bpr
 from benchbed.models.patch_products import PatchTower
-from tests.models.towers import convolved, tower, vectors
+from tests.models.towers import GEOMETRIES, convolved, tower, vectors
 
 ROWS = Ragged.of([[1, 2, 3], [4, 4], [1, 2, 3, 4, 5, 6], [6]])
 
@@ -76,15 +76,15 @@ def test_a_sum_is_shown_as_a_mean_with_the_gradient_of_the_sum() -> None:
 
 
 @pytest.mark.parametrize("pairs", [1, 4, 5, 100])
-@pytest.mark.parametrize("kernels", [[4], [2, 2], [2, 3, 2]])
+@pytest.mark.parametrize(("kernels", "channels"), GEOMETRIES)
 def test_blocks_have_the_loss_and_the_gradients_of_the_whole(
-    monkeypatch: pytest.MonkeyPatch, kernels: list[int], pairs: int
+    monkeypatch: pytest.MonkeyPatch, kernels: list[int], channels: list[int], pairs: int
 ) -> None:
     monkeypatch.setattr(pairwise, "pairs_per_block", lambda *_: pairs)
-    made = tower(kernels, [3] * len(kernels))
+    made = tower(kernels, channels)
     users, positives, negatives = (vectors(9, int(np.prod(kernels))) for _ in range(3))
-    head = torch.randn(3, dtype=torch.float64, requires_grad=True)
-    kept = torch.rand(2, 9, 3, dtype=torch.float64)
+    head = torch.randn(channels[-1], dtype=torch.float64, requires_grad=True)
+    kept = torch.rand(2, 9, channels[-1], dtype=torch.float64)
     leaves = [users, positives, negatives, head, *made.parameters()]
     for factors in (None, kept):
         up, down = convolved(made, users, positives), convolved(made, users, negatives)

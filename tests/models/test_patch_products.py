@@ -1,4 +1,4 @@
-"""Towers as patch products: equal to torch's convolutions, gradients included, pair by pair and in blocks."""
+"""Towers as patch products: equal to torch's convolutions, pair by pair and in blocks. Gradients: test_pairwise.py."""
 
 from __future__ import annotations
 
@@ -8,32 +8,29 @@ import pytest
 import torch
 
 from benchbed.models import patch_products
-from benchbed.models.patch_products import PatchTower, fitting, pairs_per_block
-from tests.models.towers import convolved, tower, vectors
-
-GEOMETRIES = [([6], [3]), ([2, 2], [3, 5]), ([2, 3, 2], [2, 3, 4]), ([4, 4, 2, 2], [8, 8, 8, 8]), ([3, 2, 2, 2], [2, 3, 4, 5])]
+from benchbed.models.patch_products import PatchBlock, PatchTower, fitting, pairs_per_block
+from tests.models.towers import GEOMETRIES, convolved, features, tower, vectors
 
 
+@pytest.mark.parametrize("pairs", [1, 4, 100])
 @pytest.mark.parametrize(("kernels", "channels"), GEOMETRIES)
-def test_pairs_equal_convolutions_and_so_do_gradients(kernels: list[int], channels: list[int]) -> None:
+def test_pairs_equal_convolutions(monkeypatch: pytest.MonkeyPatch, kernels: list[int], channels: list[int], pairs: int) -> None:
+    monkeypatch.setattr(patch_products, "pairs_per_block", lambda *_: pairs)
     made = tower(kernels, channels)
     users, items = vectors(7, math.prod(kernels)), vectors(7, math.prod(kernels))
-    ours, theirs = made(users, items), convolved(made, users, items)
-    torch.testing.assert_close(ours, theirs)
-    weights = torch.randn_like(ours)
-    leaves = [users, items, *made.parameters()]
-    for a, b in zip(torch.autograd.grad(ours, leaves, weights), torch.autograd.grad(theirs, leaves, weights), strict=True):
-        torch.testing.assert_close(a, b)
+    torch.testing.assert_close(features(made, users, items), convolved(made, users, items))
 
 
 @pytest.mark.parametrize(("kernels", "channels"), GEOMETRIES)
 def test_every_user_with_every_item_equals_the_pairs(kernels: list[int], channels: list[int]) -> None:
     made = tower(kernels, channels)
-    users, items = vectors(3, math.prod(kernels)), vectors(5, math.prod(kernels))
-    weights = made.matrices
-    crossed = weights.cross(weights.user_patches(users), weights.item_products(items), 5)
-    for item in range(5):
-        torch.testing.assert_close(crossed[item], convolved(made, users, items[item].expand_as(users)))
+    users, items = vectors(3, math.prod(kernels)).detach(), vectors(5, math.prod(kernels)).detach()
+    weights = made.matrices.detach()
+    block, products = PatchBlock(weights, 20), weights.item_products(items)
+    for some in (users, users[:2]):  # the same memory serves a smaller block
+        crossed = block.forward(weights.user_patches(some).flatten(0, 1).expand(len(products), -1, -1), products, 5, len(some))
+        for item, found in enumerate(crossed.view(5, len(some), -1)):
+            torch.testing.assert_close(found, convolved(made, some, items[item].expand_as(some)))
 
 
 @pytest.mark.fidelity("N8")
@@ -42,7 +39,7 @@ def test_the_trace_of_the_map_is_the_inner_product() -> None:
     with torch.no_grad():
         made.weights[0].copy_(torch.eye(4))
     users, items = vectors(20, 4), vectors(20, 4)
-    torch.testing.assert_close(made(users, items)[:, 0], (users * items).sum(1).relu())
+    torch.testing.assert_close(features(made, users, items)[:, 0], (users * items).sum(1).relu())
 
 
 @pytest.mark.fidelity("N9")
@@ -52,8 +49,8 @@ def test_swapped_vectors_with_transposed_kernels_are_the_same() -> None:
         for weight in turned.weights:
             weight.copy_(weight.clone().transpose(2, 3))
     users, items = vectors(6, 12), vectors(6, 12)
-    torch.testing.assert_close(turned(items, users), made(users, items))
-    assert not torch.allclose(made(items, users), made(users, items))
+    torch.testing.assert_close(features(turned, items, users), features(made, users, items))
+    assert not torch.allclose(features(made, items, users), features(made, users, items))
 
 
 @pytest.mark.fidelity("N2")

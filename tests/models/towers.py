@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchbed.models.patch_products import PatchTower
+from benchbed.models.patch_products import PatchTower, features_of_pairs
+
+GEOMETRIES = [([6], [3]), ([2, 2], [3, 5]), ([2, 3, 2], [2, 3, 4]), ([4, 4, 2, 2], [8, 8, 8, 8]), ([3, 2, 2, 2], [2, 3, 4, 5])]
+"""Kernels and channels."""
 
 
 def tower(kernels: list[int], channels: list[int], seed: int = 0) -> PatchTower:
@@ -28,3 +31,8 @@ def convolved(tower: PatchTower, users: Tensor, items: Tensor) -> Tensor:
         maps = F.conv2d(maps, weight, bias, stride=weight.shape[-1]).relu()
     assert maps.shape[2:] == (1, 1)
     return maps.flatten(1)
+
+
+def features(tower: PatchTower, users: Tensor, items: Tensor) -> Tensor:
+    """The same by patch products."""
+    return torch.cat([found.clone() for _, found in features_of_pairs(tower.matrices.detach(), users.detach(), items.detach())])
