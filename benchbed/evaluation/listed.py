@@ -18,7 +18,6 @@ curves: a nonparametric approach. Biometrics 44 (1988).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -30,8 +29,9 @@ from benchbed.errors import DataError, ModelError
 from benchbed.evaluation.metrics import FloatArray
 from benchbed.evaluation.scoring import BLOCK_ROWS, NanScores, Scorer, pair_scores
 
-BLOCK_PAIRS = 2**22
-"""Pairs of a history and an item that a model scores at once; a single case may have more."""
+BLOCK_PAIRS = 2**18
+"""Pairs of a history and an item that a model scores at once, as it may hold two vectors for each; a single case may have more. A
+GPU takes 16 times as many."""
 
 BoolArray = NDArray[np.bool_]
 
@@ -64,12 +64,11 @@ class ListedCases:
         self.items: IntArray = np.empty(len(self.owner), np.int64)
         self.items[self.is_target], self.items[~self.is_target] = cases.targets.values, self.others.values
 
-    @cached_property
-    def blocks(self) -> list[tuple[int, int]]:
-        """Runs of cases with at most :data:`BLOCK_PAIRS` pairs each."""
+    def blocks(self, pairs: int) -> list[tuple[int, int]]:
+        """Runs of cases with at most so many pairs each; a longer case is a run of its own."""
         made, start = [], 0
         while start < len(self.cases):
-            stop = int(np.searchsorted(self.offsets, self.offsets[start] + BLOCK_PAIRS, side="right")) - 1
+            stop = int(np.searchsorted(self.offsets, self.offsets[start] + pairs, side="right")) - 1
             made.append((start, min(max(stop, start + 1), start + BLOCK_ROWS, len(self.cases))))
             start = made[-1][1]
         return made
@@ -86,7 +85,8 @@ class ListedCases:
         """
         limit = torch.finfo(torch.float32).max
         found = np.full(len(self.items), -np.inf)
-        for start, stop in self.blocks:
+        size = BLOCK_PAIRS * (16 if histories.device.type == "cuda" else 1)
+        for start, stop in self.blocks(size):
             low, high = int(self.offsets[start]), int(self.offsets[stop])
             known = low + np.flatnonzero(self.items[low:high])
             if len(known) == 0:
