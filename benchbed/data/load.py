@@ -31,7 +31,7 @@ def load_training_data(split_folder: Path, protocol: CaseRules) -> TrainingData:
     vocabulary = read_vocabulary(split_folder, protocol.candidates)
     items = read_table(dataset / "items.parquet")
     index = vocabulary.model_index(items.num_rows)
-    valid, _ = make_cases(read_cases(split_folder, "valid"), vocabulary, protocol)
+    valid, _ = make_cases(read_cases(split_folder, "valid", sampled=protocol.mode == "sampled"), vocabulary, protocol)
     manifest = read_json(dataset / "manifest.json")
     return TrainingData(
         fingerprint=split.fingerprint,

@@ -90,9 +90,11 @@ def read_raw_cases(path: Path) -> RawCases:
     )
 
 
-def read_cases(split_folder: Path, part: Literal["valid", "test"]) -> RawCases:
-    """The cases of a part of a split, with all that a protocol may ask for. Those of ``test`` are the vault's."""
+def read_cases(split_folder: Path, part: Literal["valid", "test"], *, sampled: bool = False) -> RawCases:
+    """The cases of a part of a split; those of ``test`` are the vault's. With ``sampled`` all that drawing negatives needs."""
     raw = read_raw_cases(split_folder / ("vault" if part == "test" else "") / f"{part}.parquet")
+    if not sampled:
+        return raw
     ids = read_table(split_folder.parent.parent / "users.parquet", columns=["id"]).column("id")
     return replace(
         raw,

@@ -60,7 +60,8 @@ def open_vault(
         )
     _record(split_folder, {"sweep": sweep, "model": model, "seed": seed, "by": by if isinstance(by, str) else dict(by)})
     vocabulary = read_vocabulary(split_folder, protocol.candidates)
-    return make_cases(read_cases(split_folder, "test"), vocabulary, protocol)[0]
+    raw = read_cases(split_folder, "test", sampled=protocol.mode == "sampled")
+    return make_cases(raw, vocabulary, protocol)[0]
 
 
 def _record(split_folder: Path, opening: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ def opened(folder: Path, model: str = "ease", seed: int = 1, sweep: str = "s", f
 
 
 def test_an_opening_is_on_record_before_the_test_is_read(split_folder, monkeypatch):
-    def fails(folder: Path, part: str):
+    def fails(folder: Path, part: str, **_: bool):
         assert (folder, part) == (split_folder, "test")
         assert [entry["model"] for entry in read_openings(split_folder)] == ["ease"]
         raise OSError("the disk fails here")
