@@ -10,6 +10,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,19 @@ def page(found: list[dict[str, Any]]) -> str:
     for row in found:
         values = ["failed", row["failed"], ""] if "failed" in row else [_short(row.get(k)) for k in ("ours", "peer", "ratio")]
         lines.append(f"| {row['what']} | {' | '.join(values)} | `python perf/{row['command']}` |")
+        lines += [f"| {line} | |" for line in _beside(row)]
     lines += ["", "Every line as printed:", "", "```json", *(json.dumps(row, sort_keys=True) for row in found), "```", ""]
     return "\n".join(lines)
+
+
+def _beside(row: dict[str, Any]) -> Iterator[str]:
+    """What was measured in the same runs."""
+    name = row["what"].split()[0]
+    for key, words in (("ranking", "one full ranking (seconds as above)"), ("peak_mb", "peak memory of the process (MB)")):
+        sides = [row.get(f"{key}_{side}") for side in ("ours", "peer")]
+        if sides[0] is not None:
+            ratio = sides[1] / sides[0] if sides[1] else None
+            yield f"{name}, {words} | " + " | ".join(_short(value) for value in (*sides, ratio))
 
 
 def _short(value: Any) -> str:

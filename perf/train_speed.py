@@ -163,7 +163,7 @@ def main() -> None:
         parser.error(f"--quality compares with the prefix form, which {arguments.model} does not have")
     folder = split_folder(arguments.raw, linked=arguments.model == "mkr")
     if of_pairs:
-        made = {"what": f"{arguments.model} training epoch, ml-100k leave-one-out, 1 thread, fp32 (seconds)"}
+        made = {"what": f"{arguments.model} training epoch, ml-100k leave-one-out, 1 thread, fp32 (CPU seconds)"}
         made |= pair_speed.against_recbole(arguments.model, folder, arguments.peer_python, arguments.pairs)
     elif arguments.model == "comirec_sa":
         made = {"what": "comirec_sa targets per second, every_prefix against random_cut, ml-100k leave-one-out, 1 thread, fp32"}
