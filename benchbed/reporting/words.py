@@ -106,6 +106,8 @@ def fold_in_words(row: LeaderboardRow) -> str:
     facts = row.fold_in
     if facts is None:
         return ""
+    if set(facts.steps) == {0}:
+        return "Fold-in: 0 steps, so that trained users keep their rows."
     steps = " or ".join(str(number) for number in facts.steps)
     rates = " or ".join(f"{rate:.4g}" for rate in facts.learning_rate)
     words = f"Fold-in: {steps} step{'s' if facts.steps != (1,) else ''}" + (f" at learning rate {rates}" if rates else "")
@@ -173,7 +175,7 @@ def headline(board: Leaderboard) -> str:
         return "No model has a test result yet."
     top = max(ranked, key=lambda row: row.metrics[column].mean)
     if len(ranked) == 1:
-        return f"{top.model} reaches a {column} of {number(top.metrics[column].mean)} on test. No other row has a test result."
+        return f"{top.model} reaches {number(top.metrics[column].mean)} in {column} on test. No other row has a test result."
     words = f"{top.model} has the highest {column} on test: {number(top.metrics[column].mean)}."
     others = [row.model for row in ranked if row is not top and not found.better(top.model, row.model)]
     if others and not found.seed_noise_known and not all(row.closed_form for row in ranked):
