@@ -30,8 +30,8 @@ from benchbed.evaluation.metrics import FloatArray
 from benchbed.evaluation.scoring import BLOCK_ROWS, NanScores, Scorer, pair_scores
 
 BLOCK_PAIRS = 2**18
-"""Pairs of a history and an item that a processor scores at once, for a model may hold two vectors of each. A GPU takes 16 times
-as many; a single case may have more."""
+"""Pairs of a history and an item that a processor scores at once, for a model may hold two vectors of each. A GPU takes 16
+times as many; a single case may have more."""
 
 BoolArray = NDArray[np.bool_]
 
