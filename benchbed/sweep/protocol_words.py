@@ -177,7 +177,7 @@ def _labelled(said: Protocol) -> list[str]:
     return [
         "Click-through protocol: rows of a user and an item, events and drawn negatives, are told apart; nothing is ranked.",
         f"Rows of items {where} {fate}.",
-        *(f"{name}: {LABELLED[name]}." for name in said.metrics),
+        *(f"Metric {name}: {LABELLED[name]}." for name in said.metrics),
         "Values are of all rows together, not means over users; p-values take users as the unit, with all their rows.",
     ]
 

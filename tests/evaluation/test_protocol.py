@@ -153,4 +153,4 @@ def test_the_words_of_a_mode_say_what_is_compared() -> None:
     assert (
         "Click-through protocol" in rows and "divided 6:2:2 at random" in rows and "without training events are dropped" in rows
     )
-    assert "auc: share of pairs" in rows and "not means over users" in rows
+    assert "Metric auc: share of pairs" in rows and "not means over users" in rows
