@@ -34,13 +34,8 @@ LABELLED: dict[str, str] = {
 """Metrics of labelled rows, with their definition in words: those of ``mode: click_through``, and of it alone."""
 
 Mode = Literal["full", "sampled", "click_through"]
-
-MODES: dict[Mode, str] = {
-    "full": "every target is ranked among all candidates",
-    "sampled": "every target is ranked among listed negatives",
-    "click_through": "labelled rows of users and items are told apart; nothing is ranked",
-}
-"""The ways to evaluate, in words. Numbers of two of them are never comparable."""
+"""The ways to evaluate: every target among all candidates, among listed negatives, or labelled rows told apart. Numbers of two of
+them are never comparable."""
 
 _NAME = re.compile(r"^(?P<metric>[a-z_]+)@(?P<cutoff>[1-9][0-9]*)$")
 

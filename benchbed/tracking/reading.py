@@ -154,7 +154,7 @@ class SweepRecord:
 
     @property
     def mode(self) -> str:
-        """The way to evaluate, one of :data:`benchbed.evaluation.protocol.MODES`."""
+        """The way to evaluate, one of :data:`benchbed.evaluation.protocol.Mode`."""
         return str(self.benchmark["evaluation"].get("mode", "full"))
 
     @property
