@@ -34,8 +34,8 @@ LABELLED: dict[str, str] = {
 """Metrics of labelled rows, with their definition in words: those of ``mode: click_through``, and of it alone."""
 
 Mode = Literal["full", "sampled", "click_through"]
-"""The ways to evaluate: every target among all candidates, among listed negatives, or labelled rows told apart. Numbers of two of
-them are never comparable."""
+"""The ways to evaluate: every target among all candidates, among listed negatives, or labelled rows told apart. Numbers of two
+of them are never comparable."""
 
 _NAME = re.compile(r"^(?P<metric>[a-z_]+)@(?P<cutoff>[1-9][0-9]*)$")
 
