@@ -11,7 +11,7 @@ from typing import get_args
 
 import pytest
 
-from benchbed.models.base import Recommender
+from benchbed.models.base import ModelConfig, Recommender
 from benchbed.models.registry import MODELS, model_class
 from benchbed.testing import ModelSuite
 
@@ -59,5 +59,6 @@ def test_no_key_is_refused_everywhere(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_key_is_described(name: str) -> None:
     kind = model_class(name)
-    described = set(re.findall(r"\w+", inspect.getdoc(kind.Config) or ""))
+    pages = [each.__doc__ or "" for each in kind.Config.__mro__ if issubclass(each, ModelConfig)]
+    described = set(re.findall(r"\w+", " ".join(pages)))
     assert set(kind.Config.model_fields) <= described
