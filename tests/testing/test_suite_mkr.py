@@ -10,6 +10,7 @@ import pytest
 
 from benchbed.data.dataset import Labelled, TrainingData
 from benchbed.models.mkr import MKR
+from benchbed.models.mkr_config import PRESETS
 from benchbed.testing import ModelSuite, Vary
 
 SMALL = {"embedding_size": 5, "batch_size": 40, "kge_interval": 2, "learning_rate": 0.01, "fold_in_steps": 3}
@@ -55,6 +56,7 @@ class TestPaper(OfEvents):
 class TestRecBole(OfEvents):
     parameters = {**SMALL, "variant": "recbole"}
     variations = FOR_ALL
+    varied = (*PRESETS["recbole"], "variant", "kge_interval", "l2", "shuffle_tails")
 
 
 @pytest.mark.fidelity("M5")
@@ -69,6 +71,7 @@ class TestWithoutGraphSteps(OfEvents):
     parameters = {**SMALL, "kge_interval": 0}
     variations = {**FOR_ALL, "kge_interval": 1, "variant": "recbole", "high_layers": Vary(2, where={"output": "mlp"})}
     refused = frozenset({"kge_form", "kge_negatives", "kge_rate", "heads", "shuffle_tails"})
+    varied = (*sorted(refused), "variant", "kge_interval", "low_layers", "high_layers", "output", "penalty")
 
 
 class TestListedNegatives(OfEvents):
