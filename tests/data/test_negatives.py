@@ -27,7 +27,7 @@ from .conftest import LOG, make_card
 
 TRAIN = "u\ta\t3\nu\tb\t1\nu\tc\t1\nv\ta\t2\nv\td\t1\nw\ta\t9\nx\tb\t1\nx\tc\t1\n"
 TEST = "u\td\t1\nv\tb\t1\nw\tc\t1\nnew\ta\t1\n"
-LISTED = "(u,d)\te\tf\ta\td\n(v,b)\tc\te\te\tf\t\r\n\n(w,c)\tb\tf\n(new,a)\tb\tc\n(gone,a)\tb\tc\n(u,b)\te\n"
+LISTED = "(u,d)\te\tf\ta\td\n(v,b)\tc\te\te\tf\t\r\n\n(w,c)\tb\tf\n(new,a)\tb\tc\n(gone,a)\tb\tc\n(u,b)\te\tg\n"
 SPEC = SplitSpec(kind="leave_one_out", test="column: part", ties="hash")
 SHIPPED = Rules("keep", "catalogue", mode="sampled", negatives="shipped")
 
@@ -69,13 +69,13 @@ def test_lists_follow_the_file_without_repetitions_and_unknown_events(prepared):
         ("v", "b"): ["c", "e", "f"],
         ("w", "c"): ["b", "f"],
         ("new", "a"): ["b", "c"],
-        ("u", "b"): ["e"],
+        ("u", "b"): ["e", "g"],
     }
-    told = {"rows": 15, "kept": 12, "events": 5, "repeated": 1, "of events or items that are not there": 2}
+    told = {"rows": 16, "kept": 13, "events": 5, "repeated": 1, "of events or items that are not there": 2}
     assert made.manifest["negatives"] == told
     assert made.manifest["rows"]["negatives"] == {"read": 6, "rejected": 0}
     items = {row["id"]: row["described"] for row in pq.read_table(made.folder / "items.parquet").to_pylist()}
-    assert set(items) == set("abcdef") and items["e"]
+    assert set(items) == set("abcdefg") and items["e"]
 
 
 def test_negatives_that_are_none_are_counted(prepared):
@@ -83,7 +83,7 @@ def test_negatives_that_are_none_are_counted(prepared):
     counts = made.audit["negatives"]
     # (u, d) lists a, which u has, and d itself.
     assert (counts["the_event_itself"], counts["other_events"], counts["events_with_other_events"]) == (1, 1, 1)
-    assert (counts["negatives"], counts["events"], counts["fewest"], counts["most"]) == (12, 5, 1, 4)
+    assert (counts["negatives"], counts["events"], counts["fewest"], counts["most"]) == (13, 5, 2, 4)
     assert any("1 lists hold the event's own item" in told for told in made.audit["warnings"])
 
 
@@ -147,8 +147,8 @@ def test_rows_of_the_test_file_are_targets_and_bring_their_negatives(prepared):
     for user in valid:
         history, targets, _ = valid[user]
         assert len(history) == trained[user] and not history & set(targets)
-    # As many as the longest shipped list has are drawn for validation, or all that are left.
-    assert [len(others) for *_, others in valid.values()] == [3, 4]
+    # As many as the longest shipped list has are drawn for validation.
+    assert [len(others) for *_, others in valid.values()] == [4, 4]
     counts = split.audit["counts"]
     assert (counts["test_users"], counts["valid_users"], counts["test_users_without_history"]) == (4, 2, 1)
     assert counts["users_without_test_row"] == 1
@@ -249,6 +249,22 @@ def test_drawn_negatives_depend_on_seed_and_raw_ids_alone():
     fewer = RawCases(raw.users[:9], raw.histories.take(np.arange(9)), raw.targets.take(np.arange(9)), keys=raw.keys[:9])
     assert drawn_cases(fewer, chosen, negatives=5).others.values.tolist() == cases.others.values[:45].tolist()
     assert drawn_cases(raw, chosen, negatives=5, seed=1).others.values.tolist() != cases.others.values.tolist()
+
+
+def test_another_user_changes_nobodys_negatives(prepared_log):
+    rows = [(f"u{n}", f"i{(7 * n + 3 * k) % 19}", k) for n in range(30) for k in range(4)]
+    found = []
+    for log in (rows, [*rows, *(("a first one", f"i{k}", k) for k in (3, 5, 8))]):
+        made = prepared_log(log)
+        data = load_training_data(
+            split_dataset(made, SplitSpec(kind="leave_one_out"), 0).folder, Rules("exclude", mode="sampled", negatives=4)
+        )
+        assert data.n_items == 19 and data.valid.others is not None
+        users = named(made, "users")
+        others = {users[user]: [data.item_ids[i] for i in data.valid.others[row]] for row, user in enumerate(data.valid.users)}
+        assert others.pop("a first one", None) is None or len(found) == 1
+        found.append(others)
+    assert found[0] == found[1] and len(found[0]) == 30
 
 
 def test_drawing_is_the_beginning_of_a_stream():

@@ -48,6 +48,7 @@ def log():
     return [(f"u{rng.integers(40)}", f"i{rng.integers(80)}", int(rng.integers(200))) for _ in range(700)]
 
 
+@pytest.mark.fidelity("M11")
 def test_rows_are_pooled_drawn_before_the_split_and_divided_6_2_2(prepared_log, log):
     prepared = prepared_log(log)
     split = split_dataset(prepared, SPEC, 1)
