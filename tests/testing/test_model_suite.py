@@ -16,7 +16,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
-from user_vectors import (
+
+from benchbed.data.dataset import TrainingData
+from benchbed.data.histories import Histories
+from benchbed.models.base import ModelConfig, Recommender
+from benchbed.testing import ModelSuite, Vary, made_up_data
+from benchbed.testing.variations import other_values
+from tests.testing.user_vectors import (
     AnythingForTheEmpty,
     DrawsInFoldIn,
     KeyedByNumber,
@@ -25,12 +31,6 @@ from user_vectors import (
     TrainsItemsInFoldIn,
     Vectors,
 )
-
-from benchbed.data.dataset import TrainingData
-from benchbed.data.histories import Histories
-from benchbed.models.base import ModelConfig, Recommender
-from benchbed.testing import ModelSuite, Vary, made_up_data
-from benchbed.testing.variations import other_values
 
 
 @dataclass(frozen=True)
