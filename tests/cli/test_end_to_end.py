@@ -56,18 +56,18 @@ def rows(folder: Path) -> dict[str, dict[str, str]]:
 def test_every_model_has_exactly_its_budget(swept: Path) -> None:
     studies = json.loads(benchbed("status", "walk.yaml", "--json", cwd=swept).stdout)["studies"]
     spent = {(study["stage"], study["model"]): (study["spent"], study["running"]) for study in studies}
-    expected = {("search", name): (3, 0) for name in ("gru4rec", "markov", "item_knn", "ease")} | {
+    expected = {("search", name): (3, 0) for name in ("gru4rec", "markov", "item_knn", "ease", "ials")} | {
         ("search", "popularity"): (1, 0)
     }
     expected |= {("final", name): (1, 0) for name in ("popularity", "markov", "item_knn", "ease")} | {
-        ("final", "gru4rec"): (2, 0)
+        ("final", name): (2, 0) for name in ("gru4rec", "ials")
     }
     assert spent == expected
 
 
 def test_the_table_is_plain_numbers_and_the_chain_wins_a_walk(swept: Path) -> None:
     found = rows(swept)
-    assert set(found) == {"gru4rec", "popularity", "markov", "item_knn", "ease"}
+    assert set(found) == {"gru4rec", "popularity", "markov", "item_knn", "ease", "ials"}
     first = (swept / "reports/walk/leaderboard.csv").read_text().splitlines()[0]
     assert first.startswith("rank,model,variant,user_mode,recall@5,recall@5_std,")
     assert float(found["markov"]["ndcg@10"]) > 0.5 > float(found["popularity"]["ndcg@10"])
@@ -78,7 +78,7 @@ def test_the_page_stands_alone_and_names_each_opening_of_the_vault(swept: Path) 
     page = (swept / "reports/walk/leaderboard.html").read_text()
     assert not re.search(r"""<link(?![^>]*href="data:)|@import|\bsrc\s*=\s*["']?(?!data:)|url\(\s*["']?(?:https?:)?//""", page)
     openings = (next(swept.glob(".benchbed/data/walk/splits/*/vault/openings.jsonl"))).read_text().splitlines()
-    assert len(openings) == 6
+    assert len(openings) == 8
     assert not any(json.loads(line).get("repeated") for line in openings)
 
 
@@ -90,10 +90,10 @@ def test_mlflow_holds_one_run_a_trial(swept: Path) -> None:
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     kinds = [run.data.tags["benchbed.kind"] for run in runs]
-    assert {kind: kinds.count(kind) for kind in set(kinds)} == {"model": 5, "trial": 13, "final": 6}
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {"model": 6, "trial": 16, "final": 8}
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
     keys = [run.data.tags["benchbed.key"] for run in runs if "benchbed.key" in run.data.tags]
-    assert len(keys) == len(set(keys)) == 24
+    assert len(keys) == len(set(keys)) == 30
 
 
 def test_the_same_command_again_runs_nothing(swept: Path) -> None:

@@ -52,7 +52,7 @@ def test_every_model_is_searched_on_every_split_with_the_same_budget(place):
     made = plans(material(place))
     assert {seed for _, seed in made} == {1, 2} and ("ease", 1) in made and ("gru4rec", 2) in made
     assert {model: plan.budget for (model, _), plan in made.items()} == {
-        "gru4rec": 7, "popularity": 1, "markov": 7, "item_knn": 7, "ease": 7,
+        "gru4rec": 7, "popularity": 1, "markov": 7, "item_knn": 7, "ease": 7, "ials": 7,
     }  # fmt: skip
     assert made["ease", 1].max_epochs == 1 and made["gru4rec", 1].max_epochs == 30
     assert made["gru4rec", 1].protocol != made["gru4rec", 2].protocol
@@ -88,7 +88,7 @@ def test_the_record_says_what_was_asked_of_what_and_how(place):
     made = material(place)
     search = search_plans(made, Shape(), Shape())
     facts = sweep_facts(made, search)
-    assert set(facts["models"]) == {"gru4rec", "popularity", "markov", "item_knn", "ease"}
+    assert set(facts["models"]) == {"gru4rec", "popularity", "markov", "item_knn", "ease", "ials"}
     assert facts["models"]["markov"]["baseline"] and not facts["models"]["gru4rec"]["baseline"]
     assert facts["models"]["popularity"]["declared_trials"] == 1
     assert facts["models"]["ease"]["studies"] == [plan.study_name for plan in search if plan.model == "ease"]
