@@ -220,11 +220,11 @@ class InnerProduct(Recommender):
 
 
 def has(data: TrainingData, need: str) -> bool:
-    """Whether the data hold ``sequences`` (times or an order), ``item_features``, a ``graph``, or a ``planted_truth``."""
+    """Whether the data hold ``sequences``, ``item_features``, a ``graph`` (even an empty one) or a ``planted_truth``."""
     present = {
         "sequences": True,
         "item_features": bool(data.item_features),
-        "graph": data.graph is not None and len(data.graph.heads) > 0,
+        "graph": data.graph is not None,
         "planted_truth": data.planted is not None,
     }
     return present[need]

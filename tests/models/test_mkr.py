@@ -360,3 +360,16 @@ def test_listed_negatives_are_those_of_the_split() -> None:
         assert all(isinstance(batch, PairBatch) for batch in batches) and sum(batch.n_targets for batch in batches) == 3
         rows = [row for b in batches if isinstance(b, PairBatch) for row in zip(b.users, b.items, b.labels, strict=True)]
         assert sorted((int(u), int(i), int(y)) for u, i, y in rows) == [(3, 1, 1), (3, 9, 0), (5, 2, 1)]
+
+
+@pytest.mark.fidelity("M10")
+def test_a_graph_without_a_single_triple_leaves_recommendation_alone() -> None:
+    data = made_up_data()
+    assert data.graph is not None
+    none = np.zeros(0, np.int64)
+    empty = replace(data.graph, heads=none, relations=none, tails=none)
+    model = MKR(MKRConfig(), replace(data, graph=empty))
+    model.bind(data, "cpu")
+    batches = list(model.batches(torch.Generator()))
+    assert batches and all(isinstance(batch, PairBatch) for batch in batches)
+    assert model.loss(batches[0]).isfinite()
