@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -51,8 +51,8 @@ class Triples:
 
     def to(self, device: str | torch.device) -> Triples:
         """The same on a device."""
-        moved = [t.to(device) for t in (self.items, self.heads, self.relations, self.tails, self.item_rows)]
-        return Triples(*moved, self.n_entities, self.n_relations, self.left_out)
+        moved = {name: getattr(self, name).to(device) for name in ("items", "heads", "relations", "tails", "item_rows")}
+        return replace(self, **moved)
 
 
 def no_triples(n_items: int) -> Triples:

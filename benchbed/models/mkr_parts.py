@@ -101,8 +101,8 @@ class CrossCompress(nn.Module):
         return self._side("e", v, e)
 
     def _side(self, side: str, v: Tensor, e: Tensor) -> Tensor:
-        mixed = v * (e @ self.weights[f"v{side}"])[:, None] + e * (v @ self.weights[f"e{side}"])[:, None]
-        bias = self.biases[f"v{side}"] + self.biases[f"e{side}"] if self.scalars else self.biases[side]
+        mixed: Tensor = v * (e @ self.weights[f"v{side}"])[:, None] + e * (v @ self.weights[f"e{side}"])[:, None]
+        bias: Tensor = self.biases[f"v{side}"] + self.biases[f"e{side}"] if self.scalars else self.biases[side]
         return mixed + bias
 
 
@@ -148,7 +148,7 @@ class Units(nn.ModuleList):
 
     def penalised(self) -> list[Tensor]:
         """All weights of the units."""
-        return [weight for unit in self for weight in unit.weights.values()]  # type: ignore[union-attr, operator]  # torch types children as Module
+        return [weight for unit in self for weight in unit.weights.values()]  # type: ignore[operator]  # torch types children as Module
 
 
 class Layers(nn.Module):
