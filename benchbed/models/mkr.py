@@ -49,8 +49,8 @@ class MKR(FoldIn):
     entity of its own. Where no triple is left, or with ``kge_interval: 0``, the recommendation part trains alone.
 
     Where it differs from the authors' code: items without a link stay; users' rows are folded in; nothing is chosen on the
-    test set. From RecBole's, in variant ``recbole``: the last layer of an ``mlp`` output is linear (there it is a sigmoid under
-    another one), and entities that are no items rest in steps of recommendation (there Adam's momentum moves them on).
+    test set. From RecBole's, in variant ``recbole``: RecBole's mlp is ``output: mlp_sigmoid``, and entities that are no items
+    rest in steps of recommendation (there Adam's momentum moves them on).
 
     References
     ----------
@@ -78,7 +78,8 @@ class MKR(FoldIn):
         self.units = Units(config.low_layers, size, initial, scalars=config.unit_biases == "scalars", entities=learnt)
         low, high = [size] * (config.low_layers + 1), [2 * size] * config.high_layers
         self.user_layers = self._layers(low)
-        self.pair_layers = self._layers([*high, 1], linear_end=True) if config.output == "mlp" else None
+        linear_end = config.output == "mlp"
+        self.pair_layers = None if config.output == "inner_product" else self._layers([*high, 1], linear_end=linear_end)
         if learnt:
             self.relations = glorot(triples.n_relations, size, initial=initial)
             self.graph_layers = self._layers(low)

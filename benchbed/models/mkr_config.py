@@ -59,7 +59,7 @@ ELSEWHERE: Mapping[str, str] = {
     "high_layers_num": "is high_layers here",
     "reg_weight": "is l2 here",
     "l2_weight": "is l2 here",
-    "use_inner_product": "is output here: inner_product or mlp",
+    "use_inner_product": "is output here: inner_product or mlp (mlp_sigmoid is RecBole's)",
     "dropout_prob": "is dropout here",
     "kge_learning_rate": "is kge_rate here, a multiple of learning_rate",
     "lr_kge": "is kge_rate here, a multiple of learning_rate",
@@ -83,7 +83,8 @@ class MKRConfig(FoldInConfig):
     high_layers
         Layers behind head and relation, and with ``output: mlp`` behind user and item; the last gives the prediction.
     output
-        Score of user and item: their ``inner_product``, or an ``mlp``, whose last layer is linear.
+        Score of user and item: their ``inner_product``, or an ``mlp``, whose last layer is linear. ``mlp_sigmoid``: RecBole's
+        mlp, with a sigmoid behind the last layer too; what lies between 0 and 1 is then taken for a logit.
     learning_rate
         Of Adam in steps of recommendation.
     kge_interval
@@ -126,7 +127,7 @@ class MKRConfig(FoldInConfig):
     embedding_size: int = Field(8, ge=1)
     low_layers: int = Field(1, ge=1, le=4)
     high_layers: int = Field(1, ge=1, le=4)
-    output: Literal["inner_product", "mlp"] = "inner_product"
+    output: Literal["inner_product", "mlp", "mlp_sigmoid"] = "inner_product"
     learning_rate: float = Field(1e-3, gt=0)
     kge_interval: int = Field(3, ge=0)
     kge_form: Literal["tail", "relation"] = "tail"
@@ -160,12 +161,12 @@ class MKRConfig(FoldInConfig):
     @property
     def label(self) -> str:
         """The variant, whether its form was changed, and what else makes it another model."""
-        preset = PRESETS[self.variant] | (WITHOUT_GRAPH if self.kge_interval == 0 else {})
+        preset = {**PRESETS[self.variant], **(WITHOUT_GRAPH if self.kge_interval == 0 else {})}
         said = [
             self.variant,
             "changed" if any(getattr(self, key) != value for key, value in preset.items() if key not in _TUNED) else "",
             "one Adam" if self.kge_interval and self.kge_rate is None and preset["kge_rate"] is not None else "",
-            "mlp output" if self.output == "mlp" else "",
+            f"{self.output.replace('_', ' ')} output" if self.output != "inner_product" else "",
             "no graph steps" if self.kge_interval == 0 else "",
             "tails shuffled" if self.shuffle_tails else "",
             "listed negatives" if self.negatives == "given" else "",
@@ -178,6 +179,8 @@ _TUNED = {"kge_rate", "shuffle_tails"}
 
 def _problems(c: MKRConfig) -> Iterator[str]:
     """What does not go together, in words."""
+    if c.output == "mlp_sigmoid" and c.activation != "sigmoid":
+        yield "output: mlp_sigmoid is RecBole's mlp, where every layer ends in a sigmoid: it needs activation: sigmoid"
     if c.kge_interval == 0:
         for key, neutral in WITHOUT_GRAPH.items():
             if getattr(c, key) != neutral:

@@ -150,7 +150,7 @@ def mkr(dump: Dump) -> list[Row]:
             "embedding_size": common["embedding_size"],
             "low_layers": settings["low_layers_num"],
             "high_layers": settings["high_layers_num"],
-            "output": "inner_product" if settings["use_inner_product"] else "mlp",
+            "output": "inner_product" if settings["use_inner_product"] else "mlp_sigmoid",
             "l2": common["reg_weight"],
             "learning_rate": common["learning_rate"],
             "dropout": common["dropout_prob"],

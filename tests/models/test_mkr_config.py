@@ -23,6 +23,7 @@ from benchbed.models.mkr import MKR, MKRConfig
         ({"kge_interval": 0}, "authors, no graph steps"),
         ({"variant": "recbole", "kge_interval": 0}, "recbole, no graph steps"),
         ({"shuffle_tails": True, "output": "mlp"}, "authors, mlp output, tails shuffled"),
+        ({"variant": "recbole", "output": "mlp_sigmoid"}, "recbole, mlp sigmoid output"),
         ({"negatives": "given"}, "authors, listed negatives"),
     ],
 )
@@ -37,6 +38,7 @@ def test_the_label_says_what_makes_another_model(keys: dict[str, Any], label: st
         ({"kge_interval": 0, "kge_rate": 0.2}, "kge_rate .* must be null"),
         ({"kge_interval": 0, "high_layers": 2}, "high_layers must be 1"),
         ({"kge_interval": 0, "variant": "paper"}, "variant authors"),
+        ({"output": "mlp_sigmoid"}, "needs activation: sigmoid"),
         ({"batch_size": 1}, "batch_size"),
         ({"variant": "peper"}, "variant"),
     ],
