@@ -219,9 +219,10 @@ PAGE = """# The same weights, the same numbers
 Written by `python perf/peers/agreement.py {words}` on {date}: benchbed {version}, torch {torch}; {peers}.
 
 Weights and one batch come from the peer: its own classes and initial weights (for RecPack wider ones, so that its losses
-differ; for MKR and ConvNCF with biases that are not 0). They go through our model in the variant of the same name. No dropout;
-float64, and scores in float32 too; negatives are the peer's. *Scores*: largest absolute difference, all histories (or users) by
-all items. *Loss*: relative, regularisers included. *Gradients*: of all weights, largest difference over the largest gradient.
+differ; for MKR and ConvNCF with biases that are not 0 and penalties that count). They go through our model in the variant of the
+same name. No dropout; float64, and scores in float32 too; negatives are the peer's. *Scores*: largest absolute difference, all
+histories (or users) by all items. *Loss*: relative, regularisers included; MKR's `rs` is that of recommendation, `kg` that of the
+graph. *Gradients*: of all weights, largest difference over the largest gradient.
 *Trained*: largest absolute difference of any weight after training; for RecPack one epoch on the batch by the peer's own
 training, and ours, in chunks of 4 columns (carried state, Adagrad, clipping); for MKR and ConvNCF three steps of Adam down that
 loss.
@@ -238,11 +239,12 @@ Where ours differ on purpose, whatever the weights:
   place in the softmax of `recbole` and `recpack` with cross-entropy, as with the peers.
 - GRU4RecF of variant `recbole` is RecBole's network; that it is trained on prefixes with padding in the softmax must be said
   (`batching: prefixes`, `padding_in_softmax: true`, the form compared above). Its defaults are windows without padding.
-- Negatives are drawn uniformly from all items but the own target. RecBole's avoid the user's other items too, so here the
-  draws of the peer were put in their place.
+- GRU4Rec and GRU4RecF draw negatives uniformly from all items but the own target. RecBole's avoid the user's other items too
+  (as those of our MKR and ConvNCF do), so here the draws of the peer were put in their place.
 - RecBole adds 1e-10 inside the logarithm of `bpr`, we add nothing (the form in use is exact). RecPack's `bpr-max` takes the
   logarithm of 0 where a target is far behind; ours has the floor 1e-24.
 - Max pooling over an item without values is a zero vector here, about -1e9 in RecBole. Pooling compared: sum.
+- RecBole's MKR with an mlp is `output: mlp_sigmoid`; with `output: mlp` the last layer is linear, so that scores are logits.
 - MKR and ConvNCF have no row of padding for users; RecBole's ConvNCF counts those rows in its norms, and its optimiser shrinks
   them. They were 0 on both sides.
 - RecBole's MKR moves all rows of its tables in every step, by what is left of older gradients; here entities that are no items
