@@ -76,11 +76,13 @@ class Variety:
         Of all items, on the device of the scores.
     cases
         All cases, in the order in which their blocks will come.
+    weight
+        That of the lists behind the rows of the leaderboard; 0 for the models' own.
     """
 
-    def __init__(self, said: Diversity, categories: ItemCategories, cases: Cases) -> None:
-        self.said, self.categories, self.cases = said, categories, cases
-        self.weights = tuple(sorted({*said.lambdas, said.apply}))
+    def __init__(self, said: Diversity, categories: ItemCategories, cases: Cases, weight: float = 0) -> None:
+        self.said, self.categories, self.cases, self.weight = said, categories, cases, weight
+        self.weights = tuple(sorted({*said.lambdas, weight}))
         self._done = 0
         self._ranks: dict[float, list[Tensor]] = {weight: [] for weight in self.weights}
         self._diversity: dict[float, list[Tensor]] = {weight: [] for weight in self.weights}
@@ -104,7 +106,7 @@ class Variety:
             self._own.append(list_diversity(head[part, : self.said.cutoff], self.categories).cpu())
             for weight in self.weights:
                 lists = greedy_lists(pool[part], scores[part], self.categories, weight, self.said.cutoff)
-                if weight == self.said.apply:
+                if weight == self.weight:
                     self._applied.append(lists.cpu())
                 self._diversity[weight].append(list_diversity(lists, self.categories).cpu())
                 self._ranks[weight].append(self._places(lists))
@@ -126,11 +128,11 @@ class Variety:
 
     @property
     def applied(self) -> IntArray:
-        """(n_cases, N) lists of the weight ``apply``, 0 behind the end of a short one."""
+        """(n_cases, N) lists of ``weight``, 0 behind the end of a short one."""
         return _joined(self._applied).numpy()
 
     def reranked(self, weight: float) -> Reranked:
-        """The lists of one weight: one of ``lambdas``, or ``apply``."""
+        """The lists of one weight: one of ``lambdas``, or ``weight``."""
         ranks = Ragged(_joined(self._ranks[weight]).numpy(), self.cases.targets.offsets)
         return Reranked(ranks, _joined(self._diversity[weight]).double().numpy())
 

@@ -63,14 +63,18 @@ class Diversity(Schema):
     uncategorised
         Items without a category: ``together`` they form one of their own, or ``drop`` takes them out of what may be listed.
     apply
-        The weight behind the rows of the leaderboard; 0 leaves the models' own lists.
+        What the rows of the leaderboard are of: 0, the models' own lists, or ``validation``, lists re-ranked with the largest
+        of ``lambdas`` that keeps enough accuracy on validation. A weight is never fixed by the file: it could come from test.
+    keep
+        With ``apply: validation``: the share of ``select_by`` that re-ranking has to keep on validation (0.95 by default).
     """
 
     feature: str = Field(min_length=1)
     cutoff: int = Field(20, ge=2, le=100)
     lambdas: tuple[float, ...] = Field((0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1), min_length=1)
     uncategorised: Literal["together", "drop"] = "together"
-    apply: float = Field(0, ge=0)
+    apply: float | Literal["validation"] = 0
+    keep: float | None = Field(None, gt=0, le=1)
 
     @field_validator("lambdas")
     @classmethod
@@ -80,6 +84,35 @@ class Diversity(Schema):
         if len(set(value)) != len(value):
             raise ValueError("an entry stands twice")
         return tuple(sorted(value))
+
+    @field_validator("apply")
+    @classmethod
+    def _not_by_hand(cls, value: float | str) -> float | str:
+        if value not in (0, "validation"):
+            raise ValueError(
+                "rows are of the models' own lists (0), or of lists whose weight is chosen on validation (`validation`)"
+            )
+        return value
+
+    @field_validator("keep")
+    @classmethod
+    def _beside_apply(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("apply") == 0:
+            raise ValueError("this belongs to `apply: validation`; without it, it would change nothing")
+        return value
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the key that came later where it is not used: fingerprints of older benchmarks stay what they were."""
+        values: dict[str, Any] = handler(self)
+        if self.keep is None:
+            values.pop("keep", None)
+        return values
+
+    @property
+    def kept(self) -> float:
+        """``keep``, or its default."""
+        return 0.95 if self.keep is None else self.keep
 
     @property
     def column(self) -> str:
@@ -226,7 +259,7 @@ class Protocol(Schema):
     @model_validator(mode="after")
     def _listed(self) -> Protocol:
         said = self.diversity
-        if said is not None and said.apply > 0 and max(self.cutoffs) > said.cutoff:
+        if said is not None and said.apply == "validation" and max(self.cutoffs) > said.cutoff:
             raise ValueError(
                 f"with diversity.apply rows show re-ranked lists of {said.cutoff} items: cutoffs may be {said.cutoff} at most"
             )

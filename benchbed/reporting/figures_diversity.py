@@ -30,6 +30,12 @@ def lambda_curves(record: SweepRecord) -> dict[str, list[CurvePoint]]:
     return {name: curve for name, curve in found.items() if curve}
 
 
+def applied_weights(record: SweepRecord, model: str) -> set[float]:
+    """The weights above 0 that the final runs of a model chose on validation for their rows."""
+    runs = [run for run in finals_of(record, model) if run.test]
+    return {float(weight) for run in runs if (weight := (run.closed.get("variety") or {}).get("weight"))}
+
+
 def _curve(runs: list[RunRecord]) -> list[CurvePoint]:
     by_weight: dict[float, dict[int | None, list[Mapping[str, Any]]]] = {}
     for run in runs:
@@ -50,6 +56,7 @@ def accuracy_diversity(board: Leaderboard) -> str:
     if said is None or not curves:
         return ""
     across, up = f"diversity@{said['cutoff']}", f"{record.select_by.rpartition('@')[0]}@{said['cutoff']}"
+    applied = {name: applied_weights(record, name) for name in curves}
     places = {
         model: [(point, point.values[across], point.values[up]) for point in curve if _drawable(point, across, up)]
         for model, curve in curves.items()
@@ -71,7 +78,7 @@ def accuracy_diversity(board: Leaderboard) -> str:
             own = point.weight == line[0][0].weight
             tip = f"{model}, lambda {point.weight:g}: {up} {number(high)}, {across} {number(right)}"
             drawing.circle(x(right), y(high), 5.4 if own else 3.0, "dot", tip)
-            if point.weight == said["apply"] and point.weight > 0:
+            if point.weight in applied.get(model, ()):
                 drawing.circle(x(right), y(high), 8.5, "best")
         drawing.close_group()
     return str(drawing)

@@ -194,10 +194,10 @@ def _variety(protocol: Protocol) -> list[str]:
         f"Variety: {said.column} is the share of pairs in a list of {said.cutoff} that have no {said.feature} in common; "
         f"{others[said.uncategorised]}."
     ]
-    if said.apply > 0:
+    if said.apply == "validation":
         words.append(
-            f"The rows are of lists re-ranked greedily for variety with lambda {said.apply:g}, fixed by the benchmark file; "
-            f"the search compared the models' own lists."
+            f"The rows are of lists re-ranked greedily for variety, with the largest lambda that keeps {said.kept:.0%} of "
+            f"{protocol.select_by} on validation, for each final run; the search compared the models' own lists."
         )
     else:
         words.append("The rows are of the models' own lists (lambda 0); what re-ranking for variety does is drawn, not ranked.")

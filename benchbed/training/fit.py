@@ -22,7 +22,7 @@ from benchbed.models.registry import model_class
 from benchbed.training.checkpoint import read_best, read_checkpoint, write_best, write_checkpoint
 from benchbed.training.fold_in import fold_in_agreement
 from benchbed.training.memory import PeakMemory
-from benchbed.training.result import TestResult, make_result, make_variety
+from benchbed.training.result import TestResult, chosen_weight, make_result, make_variety
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ class Fit:
             self._fit_once()
         self.model.eval()
         evaluator = Evaluator(cases, self.data.n_items, self.protocol, self.device)
-        variety = make_variety(cases, self.protocol, self.data, self.device)
+        variety = make_variety(cases, self.protocol, self.data, self.device, self._weight_of_variety())
         # Coverage is counted up to the cutoff that decides.
         widest = max(top, parse_column(self.protocol.select_by)[1], variety.said.cutoff if variety else 0)
         ranked = evaluator.rank(self.model, top=widest, variety=variety)
@@ -246,6 +246,18 @@ class Fit:
         if isinstance(self.model, FoldIn):
             result.facts.update(fold_in_agreement(self.model, self.data))
         return result
+
+    def _weight_of_variety(self) -> float:
+        """The weight behind the rows of the leaderboard: chosen on validation where the protocol asks for re-ranked rows."""
+        said = self.protocol.diversity
+        if said is None or said.apply != "validation":
+            return 0.0
+        variety = make_variety(self.data.valid, self.protocol, self.data, self.device)
+        assert variety is not None
+        ranked = self._evaluator.rank(
+            self.model, top=max(said.cutoff, parse_column(self.protocol.select_by)[1]), variety=variety
+        )
+        return chosen_weight(variety, ranked, self.protocol, self.data.valid.repeats)
 
     def _train(self, started: float) -> float:
         if not self._iterates:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from benchbed.data.dataset import Cases, TrainingData
+from benchbed.data.dataset import Cases, IntArray, TrainingData
 from benchbed.errors import ModelError, nearest
 from benchbed.evaluation.aggregation import ItemCategories
 from benchbed.evaluation.averages import mean_over
@@ -58,8 +58,10 @@ class TestResult:
             pq.write_table(self.table, temporary, compression="zstd")
 
 
-def make_variety(cases: Cases, protocol: Protocol, data: TrainingData, device: torch.device) -> Variety | None:
-    """What re-ranks the lists of test cases; None where the protocol does not ask for it.
+def make_variety(
+    cases: Cases, protocol: Protocol, data: TrainingData, device: torch.device, weight: float = 0
+) -> Variety | None:
+    """What re-ranks the lists of cases, with ``weight`` behind the rows; None where the protocol does not ask for it.
 
     Raises
     ------
@@ -76,7 +78,7 @@ def make_variety(cases: Cases, protocol: Protocol, data: TrainingData, device: t
             advice=f"Did you mean '{close}'?" if close else "Name one of the dataset card in `evaluation.diversity`.",
         )
     feature = data.item_features[said.feature]
-    return Variety(said, ItemCategories.of(feature, uncategorised=said.uncategorised, device=device), cases)
+    return Variety(said, ItemCategories.of(feature, uncategorised=said.uncategorised, device=device), cases, weight)
 
 
 def make_result(
@@ -96,11 +98,11 @@ def make_result(
     }
     if ranked.labelled is not None:
         return _of_rows(ranked.labelled, protocol, facts)
-    applied = variety is not None and variety.said.apply > 0
-    counted = variety.reranked(variety.said.apply).ranks if variety is not None and applied else ranked.ranks
+    applied = variety is not None and variety.weight > 0
+    counted = variety.reranked(variety.weight).ranks if variety is not None and applied else ranked.ranks
     values = metric_values(counted, protocol.columns, cases.repeats)
     if variety is not None:
-        own = variety.reranked(variety.said.apply).diversity if applied else variety.own_diversity
+        own = variety.reranked(variety.weight).diversity if applied else variety.own_diversity
         values[variety.said.column] = own
     columns: dict[str, pa.Array] = {
         "user": pa.array(cases.users),
@@ -153,4 +155,25 @@ def _curve(cases: Cases, protocol: Protocol, variety: Variety) -> dict[str, Any]
         reranked = variety.reranked(weight)
         values = metric_values(reranked.ranks, columns, cases.repeats) | {said.column: reranked.diversity}
         curve.append({"lambda": weight, **_means(values, cases, protocol)})
-    return {"feature": said.feature, "cutoff": said.cutoff, "curve": curve}
+    return {"feature": said.feature, "cutoff": said.cutoff, "weight": variety.weight, "curve": curve}
+
+
+def chosen_weight(variety: Variety, ranked: RankedCases, protocol: Protocol, repeats: IntArray | None) -> float:
+    """The largest weight of variety that keeps enough of ``select_by``, by the lists of *validation* cases; 0 where none does.
+
+    Parameters
+    ----------
+    variety, ranked
+        Have seen the validation cases.
+    protocol
+        Its ``diversity.keep`` says how much is enough.
+    repeats
+        Of the cases.
+    """
+    column, users = protocol.select_by, variety.cases.users
+    own = mean_over(metric_values(ranked.ranks, [column], repeats)[column], users, protocol.average)
+    found = {
+        weight: mean_over(metric_values(variety.reranked(weight).ranks, [column], repeats)[column], users, protocol.average)
+        for weight in variety.said.lambdas
+    }
+    return max((weight for weight, value in found.items() if value >= variety.said.kept * own), default=0.0)

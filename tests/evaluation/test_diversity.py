@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from benchbed.data.dataset import Cases, Features, Ragged, TrainingData
 from benchbed.data.histories import Histories
@@ -21,7 +22,7 @@ from benchbed.evaluation.protocol import Protocol
 from benchbed.evaluation.ranking import Evaluator, Proposer, RankedCases
 from benchbed.models.registry import model_class
 from benchbed.training.fit import Fit, FitSpec
-from benchbed.training.result import TestResult, make_result, make_variety
+from benchbed.training.result import TestResult, chosen_weight, make_result, make_variety
 
 ITEMS, CASES = 60, 40
 
@@ -68,10 +69,10 @@ def protocol(**block: Any) -> Protocol:
     return Protocol.model_validate({**keys, "diversity": {"feature": "kind", "cutoff": 10, **block}})
 
 
-def ranked(model: TwoInterests, said: Protocol, top: int = 30) -> tuple[RankedCases, Variety]:
+def ranked(model: TwoInterests, said: Protocol, top: int = 30, weight: float = 0) -> tuple[RankedCases, Variety]:
     cases, kinds = world()
     assert said.diversity is not None
-    variety = Variety(said.diversity, ItemCategories.of(kinds), cases)
+    variety = Variety(said.diversity, ItemCategories.of(kinds), cases, weight)
     return Evaluator(cases, ITEMS, said).rank(model, top=top, variety=variety), variety
 
 
@@ -117,17 +118,17 @@ def test_comirec_proposes_and_plain_models_do_not() -> None:
 
 
 def test_a_model_without_proposals_is_re_ranked_within_its_first_items() -> None:
-    said = protocol(lambdas=[1e6], apply=1e6)
-    _, variety = ranked(TwoInterests(), said, top=12)
+    said = protocol(lambdas=[1e6])
+    _, variety = ranked(TwoInterests(), said, top=12, weight=1e6)
     found, _ = ranked(TwoInterests(), said, top=12)
     assert found.top_items is not None
     for case in range(CASES):
         assert set(variety.applied[case].tolist()) <= set(found.top_items[case].tolist())
 
 
-def result_of(said: Protocol) -> tuple[TestResult, RankedCases, Variety]:
+def result_of(said: Protocol, weight: float = 0) -> tuple[TestResult, RankedCases, Variety]:
     cases, kinds = world()
-    found, variety = ranked(TwoInterests(), said)
+    found, variety = ranked(TwoInterests(), said, weight=weight)
     data: Any = TrainingData("x", ITEMS, np.zeros(1), (), None, cases, {"kind": kinds})  # type: ignore[arg-type]
     return make_result(cases, found, said, data, seconds=1.0, variety=variety), found, variety
 
@@ -147,9 +148,9 @@ def test_the_result_says_accuracy_and_diversity_along_lambda() -> None:
     assert result.metrics["ndcg@10"] == pytest.approx(whole)
 
 
-def test_apply_decides_the_rows_and_leaves_lists_and_ranks_as_they_were() -> None:
+def test_a_weight_decides_the_rows_and_leaves_lists_and_ranks_as_they_were() -> None:
     plain, found, _ = result_of(protocol(lambdas=[0, 0.5]))
-    applied, _, _ = result_of(protocol(lambdas=[0, 0.5], apply=0.5))
+    applied, _, _ = result_of(protocol(lambdas=[0, 0.5]), weight=0.5)
     assert applied.variety is not None and plain.variety is not None
     assert applied.variety["curve"] == plain.variety["curve"]
     for column in ("recall@10", "ndcg@10", "diversity@10"):
@@ -176,3 +177,33 @@ def test_a_feature_that_is_not_there_is_named(ring: TrainingData) -> None:
     with pytest.raises(ModelError, match="'kind'") as caught:
         make_variety(ring.valid, protocol(), data, torch.device("cpu"))
     assert "kinds" in str(caught.value)
+
+
+def test_the_weight_of_the_rows_is_the_largest_that_keeps_enough_on_validation() -> None:
+    weights = [0, 0.05, 0.1, 0.2, 0.5, 1, 1e6]
+    for keep in (0.6, 0.9, 0.99, 1.0):
+        said = protocol(lambdas=weights, apply="validation", keep=keep)
+        result, found, variety = result_of(said)
+        assert result.variety is not None
+        curve = {point["lambda"]: point["ndcg@10"] for point in result.variety["curve"]}
+        enough = [weight for weight in weights if curve[weight] >= keep * result.metrics["ndcg@10"]]
+        assert chosen_weight(variety, found, said, None) == max(enough)
+    assert min(curve.values()) < curve[0], "so that a rule was needed"
+
+
+def test_a_final_run_chooses_its_weight_on_validation_and_never_on_test(ring: TrainingData, tmp_path: Path) -> None:
+    kinds = Features("kind", Ragged.of([[], *([n % 5 + 1] for n in range(ring.n_items))]), tuple("abcde"))
+    data = replace(ring, item_features={"kind": kinds})
+    block = protocol(lambdas=[0, 0.01, 1e6], apply="validation", keep=1.0).model_dump(mode="json")
+    spec = FitSpec("markov", {}, seed=1, max_epochs=1, patience=None, seconds=None, protocol=block)
+    fit = Fit(spec, data, folder=tmp_path)
+    fit.step()
+    wrong = replace(data.valid, targets=Ragged(data.valid.targets.values[::-1].copy(), data.valid.targets.offsets))
+    weights = [fit.test(cases).variety["weight"] for cases in (data.valid, wrong)]  # type: ignore[index]  # there is one
+    assert weights[0] == weights[1] < 1e6
+
+
+@pytest.mark.parametrize(("keys", "says"), [({"apply": 0.5}, "chosen on validation"), ({"keep": 0.9}, "apply: validation")])
+def test_a_weight_by_hand_is_refused(keys: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        protocol(**keys)

@@ -27,7 +27,7 @@ WEIGHTS = (0, 0.1, 0.5)
 class VariedSweep(MadeUpSweep):
     """Also measures diversity, and reports two more forms of metrics."""
 
-    apply: float = 0
+    apply: float | str = 0
 
     def facts(self):
         facts = super().facts()
@@ -51,6 +51,7 @@ class VariedSweep(MadeUpSweep):
                 arguments[2]["variety"] = {
                     "feature": "category",
                     "cutoff": 20,
+                    "weight": 0.1 if self.apply else 0.0,
                     "curve": [
                         {"lambda": w, "ndcg@20": accuracy * (1 - 0.6 * w * w), "diversity@20": start + 0.5 * w**0.5}
                         for w in WEIGHTS
@@ -64,7 +65,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Leaderboard:
     folder = tmp_path_factory.mktemp("varied")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        return board_of(recorded(home_with_store(folder / "home"), folder, VariedSweep(five_models(), apply=0.1)))
+        return board_of(recorded(home_with_store(folder / "home"), folder, VariedSweep(five_models(), apply="validation")))
 
 
 def test_the_curve_is_a_mean_over_seeds(board: Leaderboard) -> None:
