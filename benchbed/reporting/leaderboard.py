@@ -284,7 +284,7 @@ def _reservations(record: SweepRecord) -> list[str]:
     few = [
         text
         for text, lacks in (
-            (f"{trials} trials a model (at least {LEAST_TRIALS})", trials < LEAST_TRIALS),
+            (f"{trials} trial{'s' if trials > 1 else ''} a model (at least {LEAST_TRIALS})", trials < LEAST_TRIALS),
             (f"{seeds} training seed{'s' if seeds > 1 else ''} (at least {LEAST_SEEDS})", seeds < LEAST_SEEDS),
         )
         if lacks
