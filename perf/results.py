@@ -78,6 +78,9 @@ def _beside(row: dict[str, Any]) -> Iterator[str]:
         if sides[0] is not None:
             ratio = sides[1] / sides[0] if sides[1] else None
             yield f"{name}, {words} | " + " | ".join(_short(value) for value in (*sides, ratio))
+    if "fold_in" in row:
+        what = f"fold-in of {row['fold_in_users']} of {row['users']} users, which our protocol adds to a ranking (CPU seconds)"
+        yield f"{name}, {what} | {_short(row['fold_in'][1])} | - | -"
 
 
 def _short(value: Any) -> str:

@@ -219,13 +219,12 @@ PAGE = """# The same weights, the same numbers
 Written by `python perf/peers/agreement.py {words}` on {date}: benchbed {version}, torch {torch}; {peers}.
 
 Weights and one batch come from the peer: its own classes and initial weights (for RecPack wider ones, so that its losses
-differ; for MKR and ConvNCF with biases that are not 0 and penalties that count). They go through our model in the variant of the
-same name. No dropout; float64, and scores in float32 too; negatives are the peer's. *Scores*: largest absolute difference, all
-histories (or users) by all items. *Loss*: relative, regularisers included; MKR's `rs` is that of recommendation, `kg` that of the
-graph. *Gradients*: of all weights, largest difference over the largest gradient.
-*Trained*: largest absolute difference of any weight after training; for RecPack one epoch on the batch by the peer's own
-training, and ours, in chunks of 4 columns (carried state, Adagrad, clipping); for MKR and ConvNCF three steps of Adam down that
-loss.
+differ; for MKR and ConvNCF with biases that are not 0 and penalties that count). They go through our model in the variant of
+the same name. No dropout; float64, and scores in float32 too; negatives are the peer's. *Scores*: largest absolute difference,
+all histories (or users) by all items. *Loss*: relative, regularisers included; MKR's `rs` is that of recommendation, `kg` that
+of the graph. *Gradients*: of all weights, largest difference over the largest gradient. *Trained*: largest absolute difference
+of any weight after training; for RecPack one epoch on the batch by the peer's own training, and ours, in chunks of 4 columns
+(carried state, Adagrad, clipping); for MKR and ConvNCF three steps of Adam down that loss.
 
 | peer | loss | scores | scores, float32 | loss | gradients | trained | holds |
 |---|---|---|---|---|---|---|---|
