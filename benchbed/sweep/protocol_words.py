@@ -207,9 +207,10 @@ def _variety(protocol: Protocol) -> list[str]:
 def _search(benchmark: Benchmark) -> list[str]:
     search = benchmark.search
     cap = "" if search.seconds_per_trial is None else f", each at most {search.seconds_per_trial:g} seconds"
+    trials = f"{search.trials} trial{'s' if search.trials > 1 else ''}"
     pruner = {"none": "no trial is pruned", "median": "median pruning", "successive_halving": "successive halving prunes"}
     return [
-        f"Search: {search.trials} trial{'s' if search.trials > 1 else ''} for every model{cap} (fewer where the search space holds fewer configurations).",
+        f"Search: {trials} for every model{cap} (fewer where the search space holds fewer configurations).",
         f"Sampler {search.sampler} with seed {search.seed}; {pruner[search.pruner]}. Pruned and failed trials count.",
         "Trial 0 is the default configuration and is never pruned.",
         f"The best trial is the complete one with the highest {benchmark.evaluation.select_by} on validation, over its epochs.",
