@@ -44,6 +44,7 @@ _CLICK_THROUGH = {
     "cutoffs": (),
     "select_by": "auc",
     "seen_items": "keep",
+    "candidates": "catalogue",
     "average": "cases",
 }
 """What the keys of the block are where rows are told apart: most of them can have but one value."""
@@ -215,6 +216,18 @@ class Protocol(Schema):
         for chosen, what, known in ((metric, "metrics", info.data.get("metrics")), (k, "cutoffs", info.data.get("cutoffs"))):
             if known is not None and chosen not in known:
                 raise ValueError(f"'{value}' is not reported: {chosen} is not among the {what} ({', '.join(map(str, known))})")
+        return value
+
+    @field_validator("unknown_targets")
+    @classmethod
+    def _fair(cls, value: str, info: ValidationInfo) -> str:
+        """Rows that no model can score stand still: where they are of one label more often, they make an area by themselves."""
+        if info.data.get("mode") == "click_through" and info.data.get("candidates") == "vocabulary" and value == "miss":
+            raise ValueError(
+                "with `candidates: vocabulary`, rows of items without training events would stand below all others, and they "
+                "are not positive as often as these: a constant model would not score like chance. Take "
+                "`candidates: catalogue` (the default of click_through), or `unknown_targets: drop`"
+            )
         return value
 
     @field_validator("seen_items", "targets", "average", "seed")

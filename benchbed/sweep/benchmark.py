@@ -157,6 +157,12 @@ class Benchmark(Schema):
         split: SplitSpec | None = info.data.get("split")
         if value.mode == "click_through" and split is not None and str(split.kind) != "click_through":
             raise ValueError(f"click_through needs labelled rows, and the split {split.kind} makes none: take its own kind")
+        if value.negatives == "shipped" and split is not None and split.test is None:
+            raise ValueError(
+                "shipped negatives belong to the test rows that came with the data, and only `split: {kind: leave_one_out, "
+                f"test: 'column: NAME'}}` keeps these; with {split.kind} say how many are drawn for each case, as in "
+                "`negatives: 99`"
+            )
         return value
 
     @field_validator("published")

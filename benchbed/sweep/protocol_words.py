@@ -172,11 +172,11 @@ def _sampled(said: Protocol, where: str) -> list[str]:
 
 
 def _labelled(said: Protocol) -> list[str]:
-    where = "without training events" if said.candidates == "vocabulary" else "outside the catalogue"
-    fate = "stand below all others" if said.unknown_targets == "miss" else "are dropped, for every model alike"
     return [
         "Click-through protocol: rows of a user and an item, events and drawn negatives, are told apart; nothing is ranked.",
-        f"Rows of items {where} {fate}.",
+        "Rows of items without training events are judged like all others."
+        if said.candidates == "catalogue"
+        else "Rows of items without training events are dropped, for every model alike.",
         *(f"Metric {name}: {LABELLED[name]}." for name in said.metrics),
         "Values are of all rows together, not means over users; p-values take users as the unit, with all their rows.",
     ]

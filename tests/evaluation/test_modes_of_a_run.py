@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from pydantic import ValidationError
 
 from benchbed.data.card import Card
+from benchbed.data.cases import Rules
 from benchbed.data.dataset import Ragged
-from benchbed.data.load import load_training_data
+from benchbed.data.histories import Histories
+from benchbed.data.load import case_counts, load_training_data
 from benchbed.data.prepare import prepare
 from benchbed.data.split.make import split_dataset
 from benchbed.data.split.spec import SplitSpec
@@ -18,6 +23,7 @@ from benchbed.data.vault import open_vault
 from benchbed.evaluation.listed import placements
 from benchbed.evaluation.metrics import metric_values
 from benchbed.evaluation.protocol import Protocol
+from benchbed.evaluation.ranking import Evaluator
 from benchbed.training.fit import Fit, FitSpec
 from benchbed.training.result import TestResult
 from benchbed.workspace import Workspace
@@ -63,9 +69,43 @@ def test_a_run_is_chosen_and_tested_among_drawn_negatives(dataset: Any, tmp_path
     assert given.values.max() <= 16
 
 
+class Constant:
+    """Scores without any information."""
+
+    name = "constant"
+
+    def scores(self, histories: Histories, items: torch.Tensor | None = None) -> torch.Tensor:
+        raise AssertionError("a full ranking was asked for")
+
+    def pair_scores(self, histories: Histories, owner: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(items),), 0.25)
+
+
+@pytest.mark.fidelity("T3")
+def test_a_model_that_knows_nothing_gets_one_half_under_all_rules_that_are_accepted(dataset: Any) -> None:
+    """Rows of items without training events are of one label more often: by themselves they must not make an area."""
+    made = split_dataset(dataset, SplitSpec(kind="click_through", ratios=(1, 2, 2)), 3)
+    counts = case_counts(made.folder, Rules("keep", mode="click_through"))["valid"]
+    assert counts.negatives and counts.unknown_negatives
+    assert abs(counts.unknown_targets / counts.targets - counts.unknown_negatives / counts.negatives) > 0.02
+    accepted = []
+    for candidates, unknown in product((None, "vocabulary", "catalogue"), (None, "miss", "drop")):
+        keys = {"candidates": candidates, "unknown_targets": unknown}
+        block = {"mode": "click_through"} | {name: value for name, value in keys.items() if value is not None}
+        try:
+            said = Protocol.model_validate(block)
+        except ValidationError as error:
+            assert "would not score like chance" in str(error) and candidates == "vocabulary"
+            continue
+        accepted.append((candidates, unknown))
+        data = load_training_data(made.folder, said)
+        assert Evaluator(data.valid, data.n_items, said).evaluate(Constant())["auc"] == pytest.approx(0.5, abs=1e-12)
+    assert len(accepted) == 7 and (None, None) in accepted
+
+
 @pytest.mark.parametrize("model", ["item_knn", "ials"])
 def test_a_run_is_chosen_and_tested_by_labelled_rows(dataset: Any, tmp_path: Path, model: str) -> None:
-    said = Protocol(mode="click_through", candidates="catalogue")
+    said = Protocol(mode="click_through")
     fit, result = run_of(dataset, {"kind": "click_through"}, said, model, tmp_path)
     assert fit.best is not None and set(fit.best.metrics) == {"auc"} == set(result.metrics)
     table = result.table

@@ -45,7 +45,7 @@ def test_weights_are_sorted_and_rows_fit_the_lists() -> None:
     said = protocol(diversity={"feature": "genre", "lambdas": [0.5, 0]}).diversity
     assert said is not None and said.lambdas == (0, 0.5) and said.column == "diversity@20" and said.apply == 0
     with pytest.raises(ValidationError, match="may be 10 at most"):
-        protocol(diversity={"feature": "genre", "apply": 0.1, "cutoff": 10})
+        protocol(diversity={"feature": "genre", "apply": "validation", "cutoff": 10})
 
 
 @pytest.mark.fidelity("T4")
@@ -77,7 +77,8 @@ def test_what_is_said_of_variety_depends_on_the_block() -> None:
 
     assert "Variety: diversity@20 is the share of pairs" in said() and "no genre in common" in said()
     assert "models' own lists (lambda 0)" in said() and "one category" in said()
-    assert "re-ranked greedily for variety with lambda 0.2" in said(apply=0.2) and "left out" in said(uncategorised="drop")
+    assert "re-ranked greedily for variety, with the largest lambda that keeps 95%" in said(apply="validation")
+    assert "left out" in said(uncategorised="drop")
 
 
 def benchmark(evaluation: dict[str, Any], **split: Any) -> Benchmark:
@@ -137,14 +138,29 @@ def test_labelled_rows_need_the_split_that_makes_them() -> None:
     assert benchmark({"mode": "click_through"}, kind="click_through").evaluation.columns == ("auc", "accuracy")
 
 
+def test_shipped_negatives_need_the_split_that_keeps_their_rows() -> None:
+    said = {"mode": "sampled", "negatives": "shipped", "seen_items": "keep"}
+    for split in ({"kind": "leave_one_out"}, {"kind": "click_through"}, {"kind": "session"}):
+        with pytest.raises(
+            ValidationError, match=f"with {split['kind']} say how many are drawn for each case, as in `negatives"
+        ):
+            benchmark(said, **split)
+        assert benchmark(said | {"negatives": 9}, **split).evaluation.negatives == 9
+    assert benchmark(said, kind="leave_one_out", test="column: part").evaluation.negatives == "shipped"
+
+
 def test_the_words_of_a_mode_say_what_is_compared() -> None:
     full, drawn, shipped, rows = (
         " ".join(protocol_words(each))
         for each in (
             benchmark({"seen_items": "exclude"}),
             benchmark({"mode": "sampled", "negatives": 99, "seen_items": "exclude"}),
-            benchmark({"mode": "sampled", "negatives": "shipped", "flawed_negatives": "keep", "seen_items": "keep"}),
-            benchmark({"mode": "click_through", "unknown_targets": "drop"}, kind="click_through"),
+            benchmark(
+                {"mode": "sampled", "negatives": "shipped", "flawed_negatives": "keep", "seen_items": "keep"},
+                kind="leave_one_out",
+                test="column: part",
+            ),
+            benchmark({"mode": "click_through", "candidates": "vocabulary", "unknown_targets": "drop"}, kind="click_through"),
         )
     )
     assert "never a sample" in full and not any("never a sample" in words for words in (drawn, shipped, rows))
