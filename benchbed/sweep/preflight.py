@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from benchbed.data.card import Card, load_card
 from benchbed.errors import BenchbedError, ConfigError, Problem, UnknownNameError, nearest
-from benchbed.models.registry import MODELS, baselines_of, model_class
+from benchbed.models.registry import MODELS, UNORDERED_SPLITS, baselines_of, model_class
 from benchbed.search.space import SearchSpace
 from benchbed.search.space_file import find_space, load_space
 from benchbed.sweep.benchmark import Benchmark
@@ -95,6 +95,7 @@ def preflight(benchmark: Benchmark, workspace: Workspace, chosen: list[str] | No
                 message = f"this is taken for the model '{name}', and says that it is of '{spaces[name].model}'"
                 problems.append(Problem(message, str(path), key="model"))
             problems += _missing_needs(spaces[name].model, card)
+            problems += _missing_order(name, spaces[name].model, benchmark.split.kind)
             if model_class(spaces[name].model).ceiling and benchmark.evaluation.seen_items != "exclude":
                 message = f"{name} is the ceiling of `seen_items: exclude` alone: it gives nothing to items of the history"
                 problems.append(Problem(message, key="evaluation.seen_items"))
@@ -120,6 +121,14 @@ def _missing_feature(benchmark: Benchmark, card: Card) -> list[Problem]:
     listed = f"categorical item features: {', '.join(known)}" if known else "no categorical item feature"
     message = f"the dataset '{card.name}' has {listed}" + (f"; '{said.feature}' {why}" if known or features else "")
     return [Problem(message, key="evaluation.diversity.feature", suggestion=nearest(said.feature, known))]
+
+
+def _missing_order(row: str, name: str, split: str) -> list[Problem]:
+    """A model of the order of events, where the split has divided them at random."""
+    if split not in UNORDERED_SPLITS or "sequences" not in model_class(name).needs:
+        return []
+    message = f"{row} learns from the order of events, and a {split} split leaves none: it divides rows at random"
+    return [Problem(message, key="models")]
 
 
 def _missing_needs(name: str, card: Card | None) -> list[Problem]:

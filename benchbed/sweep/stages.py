@@ -277,8 +277,11 @@ def _drive(
                 done, untested = _both_stages(drive, _chosen(material, plans), look=False)
                 finished = done and (everything or _both_stages(drive, plans, look=True)[0])
         finally:
+            # What is done is on record before Ray is shut down: on a crowded machine Ray has ended the whole process there.
+            if done and lease.lost_to is None:
+                tracker.note({"finished": finished, "openings": drive.vault_openings()})
             connection.close()
-            if lease.lost_to is None:
+            if not done and lease.lost_to is None:
                 tracker.note({"finished": finished, "openings": drive.vault_openings()})
             sent = tracker.close(LAST_WORDS)
     return SweepOutcome(

@@ -9,6 +9,7 @@ import pytest
 from benchbed.errors import ConfigError
 from benchbed.evaluation.protocol import Diversity
 from benchbed.search.space_file import find_space
+from benchbed.sweep.benchmark import Benchmark
 from benchbed.sweep.lookup import load_benchmark
 from benchbed.sweep.preflight import preflight
 from benchbed.workspace import Workspace
@@ -43,3 +44,11 @@ def test_diversity_needs_a_categorical_feature_of_the_dataset(tmp_path: Path) ->
     with pytest.raises(ConfigError, match=r"category, brand, tags; 'catgory' is not among them") as caught:
         preflight(demo.model_copy(update={"evaluation": said}), workspace)
     assert caught.value.problems[0].suggestion == "category"
+
+
+def test_models_of_the_order_are_refused_where_a_split_leaves_none(tmp_path):
+    split, evaluation = {"kind": "click_through"}, {"mode": "click_through"}
+    asked = {"name": "x", "dataset": "bazaar", "split": split, "evaluation": evaluation, "models": ["mkr", "markov", "gru4rec"]}
+    with pytest.raises(ConfigError) as refused:
+        preflight(Benchmark(**asked), Workspace.open(tmp_path))
+    assert str(refused.value).count("learns from the order of events") == 2 and "mkr learns" not in str(refused.value)
