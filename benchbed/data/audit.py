@@ -91,7 +91,10 @@ def _dataset_warnings(found: Mapping[str, Any], card: Card) -> list[str]:
     told = []
     unit = found["timestamp_unit"]
     if unit is None:
-        told.append("The log has no times: a split must order events by `ties: file` or `ties: column: NAME`.")
+        told.append(
+            "The log has no times: a split must order events by `ties: file` or `ties: column: NAME`. Only click_through, which "
+            "divides rows at random, needs no order."
+        )
     elif found["last_time"] > _LATEST[unit]:
         told.append(
             f"The latest time, {found['last_time']} {unit}, lies beyond the year 2100: check timestamp_unit in the card."
@@ -173,7 +176,16 @@ def audit_split(
 def audit_listed(connection: DuckDBPyConnection) -> dict[str, int]:
     """Of the negatives that a split lists for its test cases, in ``listed_test``; counts of negatives unless said otherwise."""
     names = (
-        *("cases", "cases_without", "negatives", "fewest", "most", "target_itself", "cases_with_target_itself"),
+        *(
+            "cases",
+            "cases_without",
+            "cases_without_sound",
+            "negatives",
+            "fewest",
+            "most",
+            "target_itself",
+            "cases_with_target_itself",
+        ),
         *("in_history", "cases_with_some_in_history", "without_training_event"),
     )
     counts = _one(
@@ -187,14 +199,29 @@ def audit_listed(connection: DuckDBPyConnection) -> dict[str, int]:
         ),
         per_case AS (
             SELECT count(judged."user") AS n, count(*) FILTER (itself) AS itself, count(*) FILTER (seen) AS seen,
-                count(*) FILTER (unknown) AS unknown
+                count(*) FILTER (unknown) AS unknown, count(*) FILTER (NOT itself AND NOT seen) AS sound
             FROM (SELECT DISTINCT "user" FROM test) AS cases LEFT JOIN judged USING ("user") GROUP BY cases."user"
         )
-        SELECT count(*), count(*) FILTER (n = 0), sum(n), min(n), max(n), sum(itself), count(*) FILTER (itself > 0), sum(seen),
+        SELECT count(*), count(*) FILTER (n = 0), count(*) FILTER (sound = 0), sum(n), min(n), max(n), sum(itself), count(*) FILTER (itself > 0), sum(seen),
             count(*) FILTER (seen > 0), sum(unknown) FROM per_case
         """,
     )
     return {name: int(count or 0) for name, count in zip(names, counts, strict=True)}
+
+
+def listed_warnings(listed: Mapping[str, int]) -> list[str]:
+    """What :func:`audit_listed` found that takes cases away from ``negatives: shipped``."""
+    told = []
+    if without := listed["cases_without"]:
+        told.append(
+            f"{without} of {listed['cases']} test cases have no shipped negatives: `negatives: shipped` leaves them out."
+        )
+    if emptied := listed["cases_without_sound"] - without:
+        told.append(
+            f"Of {listed['cases']} test cases {emptied}{' more' if without else ''} have none that is sound, only targets and "
+            "items of the history: `flawed_negatives: drop` leaves them out."
+        )
+    return told
 
 
 def _audit_part(connection: DuckDBPyConnection, part: str, *, timed: bool, edge: int | None) -> dict[str, Any]:

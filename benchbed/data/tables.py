@@ -85,13 +85,14 @@ def _number_items(connection: DuckDBPyConnection, card: Card) -> None:
     if card.tables.links is not None:
         sources.append("SELECT item FROM raw_links")
     if card.tables.negatives is not None:
-        sources.append("SELECT item FROM raw_negatives UNION SELECT negative FROM raw_negatives")
+        # Not the items that the lists belong to: these are test targets, and to be known by that would tell them.
+        sources.append("SELECT negative AS item FROM raw_negatives AS listed WHERE negative <> listed.item")
     only = f"WHERE id IN ({linked_ids(card)})" if card.clean.linked_items else ""
     known = " UNION ".join(sources) or "SELECT ''::VARCHAR AS item WHERE false"
     connection.execute(
         f"""
         CREATE TABLE item_numbers AS
-        WITH known AS ({known}),
+        WITH known AS (SELECT DISTINCT item FROM ({known})),
         with_events AS (SELECT id, code FROM item_codes WHERE code IN (SELECT item FROM log)),
         chosen AS (
             SELECT id, code, id IN (SELECT item FROM known) AS described FROM with_events

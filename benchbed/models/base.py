@@ -52,6 +52,9 @@ class Recommender(nn.Module):
         squares. ``counting``: a closed form, one pass, no random numbers.
     logits
         Whether the sigmoid of a score is the probability that the user takes the item.
+    labelled_only
+        Hyper-parameter -> the value that takes the labelled rows of a click-through split, and works on no other split. A model
+        with ``fold_in_steps`` scores users without a trained row under it, too.
     ceiling
         True for what knows the truth that the data were made of: shown beside the others, ranked against none.
 
@@ -75,6 +78,7 @@ class Recommender(nn.Module):
     user_mode: ClassVar[Literal["inductive", "fold_in"]] = "inductive"
     trained_by: ClassVar[Literal["gradient", "solving", "counting"]] = "gradient"
     logits: ClassVar[bool] = False
+    labelled_only: ClassVar[Mapping[str, Any]] = {}
     ceiling: ClassVar[bool] = False
 
     def __init__(self, config: Any, data: TrainingData) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -62,6 +62,7 @@ class MKR(FoldIn):
     reference = "Wang et al. (WWW 2019); code of the authors, the article's graph loss, or RecBole's network."
     needs = frozenset({"graph"})
     logits = True
+    labelled_only: ClassVar[Mapping[str, Any]] = {"negatives": "given"}
     epochs_begun: Tensor
 
     def __init__(self, config: MKRConfig, data: TrainingData) -> None:
@@ -151,12 +152,13 @@ class MKR(FoldIn):
         )
 
     def _graph_loss(self, batch: TripleBatch) -> Tensor:
-        t, config, negatives = self._triples, self.config, self.config.kge_negatives
+        t, config = self._triples, self.config
+        negatives = config.kge_negatives if t.n_entities > 1 else 0  # a single entity has no other to be corrupted by
         places = batch.places
         tails = t.tails[places][:, None]
         if negatives:
             # Uniform over all entities but the true tail: those from the tail on move up by one.
-            drawn = torch.randint(1, max(2, t.n_entities), (len(places), negatives), device=places.device)
+            drawn = torch.randint(1, t.n_entities, (len(places), negatives), device=places.device)
             tails = torch.cat([tails, drawn + (drawn >= tails)], 1)
         heads = self.units.entity(self.items(t.items[places]), self.entities(t.heads[places]))
         vectors = self.tail_features(self.entities(tails))

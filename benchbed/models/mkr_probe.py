@@ -18,6 +18,20 @@ Scorer = Callable[[Tensor, Tensor], Tensor]
 """(P,) rows of users and (P,) items -> (P,) scores."""
 
 
+def spread_out(n: int, most: int) -> Tensor:
+    """Whole numbers from 0 to ``n - 1``, evenly spread: all of them, or ``most`` with both ends among them.
+
+    Computed in whole numbers: floating-point numbers of 32 bits round those above 2**24, and step over the end.
+
+    Examples
+    --------
+    >>> spread_out(3, 5).tolist(), spread_out(10, 4).tolist(), spread_out(0, 4).tolist()
+    ([0, 1, 2], [0, 3, 6, 9], [])
+    """
+    number = min(n, most)
+    return torch.arange(number) * (n - 1) // max(1, number - 1)
+
+
 class Probe:
     """Users, items and training pairs, evenly spread; they are the same in every run, and draw no random numbers of the run.
 
@@ -32,14 +46,14 @@ class Probe:
     def __init__(self, data: TrainingData, device: str | torch.device) -> None:
         met = Histories.of(np.arange(len(data.train.items)), data.train.items)
         outside = Outside(met, data.n_items)
-        spread = torch.linspace(0, max(len(met.items) - 1, 0), min(len(met.items), PAIRS)).long()
+        spread = spread_out(len(met.items), PAIRS)
         users = met.rows[spread]
         spread, users = spread[outside.room[users] > 0], users[outside.room[users] > 0]
         numbers = torch.rand(len(users), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         negatives = outside.pick(users, (numbers * outside.room[users]).long())
         self._pairs = users.to(device), met.items[spread].to(device), negatives.to(device)
-        self._users = torch.linspace(0, len(met) - 1, min(len(met), USERS)).long().to(device)
-        self._items = torch.linspace(1, data.n_items, min(data.n_items, ITEMS)).long().to(device)
+        self._users = spread_out(len(met), USERS).to(device)
+        self._items = (1 + spread_out(data.n_items, ITEMS)).to(device)
 
     def constant_users(self, score: Scorer) -> float:
         """Share of users to whom all items are the same."""

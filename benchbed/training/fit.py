@@ -244,6 +244,8 @@ class Fit:
         ranked = evaluator.rank(self.model, top=widest, variety=variety)
         result = make_result(cases, ranked, self.protocol, self.data, seconds=time.perf_counter() - started, variety=variety)
         if isinstance(self.model, FoldIn):
+            # Kept with the result, so that a run continued after its test tells the same; the comparison itself does not count.
+            result.facts["fold_in_seconds"] = self.model.fold_in_seconds + self._spent.get("fold_in_seconds", 0.0)
             result.facts.update(fold_in_agreement(self.model, self.data))
         return result
 

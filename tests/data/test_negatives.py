@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from benchbed.data.card import Card
 from benchbed.data.cases import Rules, make_cases
 from benchbed.data.dataset import Ragged
 from benchbed.data.drawing import draw, stream
-from benchbed.data.load import load_training_data
+from benchbed.data.load import check_cases, load_training_data
 from benchbed.data.prepare import Prepared, prepare
 from benchbed.data.raw_cases import RawCases, Vocabulary, read_cases
 from benchbed.data.split.make import PreparedSplit, split_dataset
@@ -76,6 +77,17 @@ def test_lists_follow_the_file_without_repetitions_and_unknown_events(prepared):
     assert made.manifest["rows"]["negatives"] == {"read": 6, "rejected": 0}
     items = {row["id"]: row["described"] for row in pq.read_table(made.folder / "items.parquet").to_pylist()}
     assert set(items) == set("abcdefg") and items["e"]
+
+
+def test_the_item_that_a_list_belongs_to_is_not_known_by_it(prepared):
+    """Else a target of the test file were a candidate of `candidates: catalogue` because it is a target."""
+    test = TEST + "x\tnovel\t1\nw\tother\t1\n"
+    made = prepared("(u,d)\te\ta\td\n(x,novel)\te\tnovel\n(w,other)\tf\n(v,nowhere)\te\n", test=test)
+    items = {row["id"]: row["described"] for row in pq.read_table(made.folder / "items.parquet").to_pylist()}
+    assert {item for item, described in items.items() if described} == {"a", "e", "f"}
+    assert set(items) == {*"abcdef", "novel", "other"}
+    data = load_training_data(split_dataset(made, SPEC, 0).folder, SHIPPED)
+    assert set(data.item_ids[1:]) == set("abcdef")
 
 
 def test_negatives_that_are_none_are_counted(prepared):
@@ -155,6 +167,7 @@ def test_rows_of_the_test_file_are_targets_and_bring_their_negatives(prepared):
     assert split.audit["negatives"] == {
         "cases": 4,
         "cases_without": 0,
+        "cases_without_sound": 0,
         "negatives": 11,
         "fewest": 2,
         "most": 4,
@@ -237,6 +250,44 @@ def test_drawn_negatives_are_candidates_outside_history_and_targets(targets):
     if targets == "every_next":  # cases of one user do not share their negatives
         same = np.flatnonzero(cases.users[1:] == cases.users[:-1])
         assert len(same) and any(set(others[row]) != set(others[row + 1]) for row in same)
+
+
+@pytest.mark.parametrize("flawed", ["drop", "keep"])
+def test_a_case_without_a_negative_is_no_free_hit_but_left_out_and_counted(flawed):
+    """No list, a list that is emptied as flawed, and one of items that are no candidates."""
+    listed = Ragged.of([[3, 4], [], [1, 2], [9], [2, 9, 5]])
+    raw = RawCases(np.arange(1, 6), Ragged.of([[1]] * 5), Ragged.of([[2], [2], [2], [2], [8]]), negatives=listed)
+    chosen = Vocabulary(np.arange(7), np.ones(7, np.int64), ("", *"123456"))
+    rules = Rules("keep", mode="sampled", negatives="shipped", flawed_negatives=flawed)
+    cases, counts = make_cases(raw, chosen, rules)
+    kept = [1, 5] if flawed == "drop" else [1, 3, 5]
+    assert cases.users.tolist() == kept and len(cases.others) == len(cases.targets) == len(cases.histories) == len(kept)
+    assert (counts.cases, counts.targets, counts.cases_without_negatives) == (len(kept), len(kept), 5 - len(kept))
+    assert counts.unknown_targets == 1 and cases.others[-1].tolist() == [2, 0, 5]
+    nobody = RawCases(raw.users[1:2], Ragged.of([[1]]), Ragged.of([[2]]), negatives=Ragged.of([[]]))
+    with pytest.raises(DataError, match=r"None of the 1 cases(.|\n)*evaluation.negatives: 99"):
+        make_cases(nobody, chosen, rules)
+
+
+def test_where_no_candidate_is_free_nothing_can_be_drawn_and_the_case_is_left_out():
+    raw = RawCases(np.array([1, 2]), Ragged.of([[1, 2], [1]]), Ragged.of([[3], [3]]), keys=np.array([5, 6]))
+    chosen = Vocabulary(np.arange(4), np.ones(4, np.int64), ("", *"123"))
+    cases, counts = make_cases(raw, chosen, Rules("keep", mode="sampled", negatives=9))
+    assert cases.users.tolist() == [2] and cases.others[0].tolist() == [2] and counts.cases_without_negatives == 1
+
+
+def test_cases_without_shipped_negatives_are_told_when_the_split_is_made(prepared):
+    listed = "(u,d)\ta\td\n(w,c)\tb\tf\n(new,a)\tb\tc\n"  # v has no line, u but flawed ones
+    split = split_dataset(prepared(listed), SPEC, 0)
+    assert (split.audit["negatives"]["cases_without"], split.audit["negatives"]["cases_without_sound"]) == (1, 2)
+    assert any("1 of 4 test cases have no shipped negatives" in told for told in split.audit["warnings"])
+    assert any("4 test cases 1 more have none that is sound" in told for told in split.audit["warnings"])
+    assert len(opened(split, SHIPPED)) == 2
+    check_cases(split, SHIPPED)
+    nothing = split_dataset(prepared("(u,d)\ta\td\n"), SPEC, 0)
+    with pytest.raises(DataError, match=r"none of its 4 test cases has a sound negative"):
+        check_cases(nothing, SHIPPED)
+    check_cases(nothing, replace(SHIPPED, flawed_negatives="keep"))
 
 
 def test_drawn_negatives_depend_on_seed_and_raw_ids_alone():

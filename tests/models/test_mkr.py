@@ -186,6 +186,16 @@ def test_the_loss_of_the_graph_is_a_sum_and_pays_the_penalty_for_each_triple() -
             assert float(model.loss(one_triple(copies))) == pytest.approx(expected, abs=1e-8)
 
 
+def test_a_graph_of_one_entity_is_learnt_without_corrupted_tails() -> None:
+    none = Cases(np.zeros(0, np.int64), Ragged.of([]), Ragged.of([]))
+    graph = Graph(np.array([1]), np.array([1]), np.array([1]), 1, 1, np.array([0, 1]))
+    data = TrainingData("one", 1, np.array([0, 1]), ("", "a"), Sequences(np.array([1]), Ragged.of([[1]])), none, graph=graph)
+    model = build(data, variant="paper", kge_interval=1)
+    assert model._triples.n_entities == 1
+    losses = [model.loss(batch) for batch in model.batches(torch.Generator().manual_seed(0)) if isinstance(batch, TripleBatch)]
+    assert len(losses) == 1 and bool(losses[0].isfinite())
+
+
 @pytest.mark.fidelity("M7")
 def test_against_a_corrupted_tail_the_loss_is_a_difference() -> None:
     true, other = (

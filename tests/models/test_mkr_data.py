@@ -11,7 +11,7 @@ import torch
 from benchbed.data.dataset import Graph, Ragged, Sequences
 from benchbed.errors import ModelError
 from benchbed.models.mkr_data import DrawnPairs, pairs, read_triples
-from benchbed.models.mkr_probe import Probe
+from benchbed.models.mkr_probe import Probe, spread_out
 from benchbed.testing import made_up_data
 
 
@@ -99,6 +99,17 @@ def test_who_has_met_every_item_has_no_negative() -> None:
 def test_a_split_without_listed_negatives_is_refused() -> None:
     with pytest.raises(ModelError, match="click_through"):
         pairs(made_up_data(), "given", 10, "cpu")
+
+
+@pytest.mark.parametrize("n", [2**24 + 4, 2**26 + 3, 3 * 10**9])
+def test_places_of_the_probe_stay_inside_of_large_data(n: int) -> None:
+    places = spread_out(n, 1000)
+    assert int(places[0]) == 0 and int(places[-1]) == n - 1 and bool((places.diff() > 0).all())
+
+
+def test_places_of_the_probe_are_all_of_small_data() -> None:
+    assert [spread_out(n, 5).tolist() for n in (0, 1, 4)] == [[], [0], [0, 1, 2, 3]]
+    assert spread_out(9, 1).tolist() == [0]
 
 
 @pytest.mark.fidelity("M6")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -119,7 +120,40 @@ def test_seconds_of_fold_in_survive_a_crash(tmp_path: Path, monkeypatch: pytest.
     assert again.facts["fold_in_seconds"] == pytest.approx(before)
     again.step()
     assert again.facts["fold_in_seconds"] > before
-    assert "fold_in_agreement" in again.test(data.valid).facts
+    validated = again.facts["fold_in_seconds"]
+    tested = again.test(data.valid).facts
+    assert "fold_in_agreement" in tested
+    assert validated < tested["fold_in_seconds"] < again.facts["fold_in_seconds"]
+
+
+def test_seconds_of_a_final_run_hold_the_test_and_not_the_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that moves a second whenever fold-in looks at it: each fold-in takes one."""
+    import benchbed.models.fold_in as module
+    from benchbed.engine.attempt import Attempt
+    from benchbed.models.registry import MODELS
+    from benchbed.search.assignment import Assignment, Shape
+
+    ticks = iter(range(10_000))
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    monkeypatch.setitem(MODELS, "factors", f"{__name__}:Factors")
+    data, evaluation = made_up_data(), {"seen_items": "keep", "metrics": ["ndcg"], "cutoffs": [5], "select_by": "ndcg@5"}
+    monkeypatch.setattr("benchbed.data.vault.open_vault", lambda *_, **__: data.valid)
+    for stage, seconds in (("search", 3), ("final", 4)):
+        given = Assignment(
+            stage, 0, 1, stage, "factors", 1, {}, 0, 3, None, None, Shape(), split_folder=str(tmp_path), sweep="s"
+        )
+        run = Attempt(
+            given,
+            tmp_path,
+            data,
+            protocol=evaluation,
+            device="cpu",
+            fit_factory="benchbed.training.fit:Fit",
+            vault="benchbed.data.vault:open_vault",
+            hang_after=None,
+        )
+        last = [run.step() for _ in range(3)][-1]
+        assert last["last"] and last["facts"]["fold_in_seconds"] == seconds
 
 
 def test_users_are_folded_in_alone_and_together_alike() -> None:

@@ -75,7 +75,7 @@ class SplitSpec(Schema):
         (``leave_one_out`` only).
     seeds
         One whole sweep a seed; the leaderboard pools them. Session and temporal splits take one: they hold out
-        the same for all.
+        the same for all. Whole numbers, 0 or larger and below 2**63.
     ties
         Order of events of one user that share a timestamp: ``hash`` (keyed by split seed, raw user and raw item), ``file``
         (the order of the log), or ``column: NAME`` (an additional column of the card).
@@ -111,6 +111,8 @@ class SplitSpec(Schema):
     def _distinct(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
         if len(set(value)) != len(value):
             raise ValueError("a seed stands twice")
+        if wrong := next((seed for seed in value if not 0 <= seed < 2**63), None):
+            raise ValueError(f"{wrong} is no seed of a split; give whole numbers from 0 to {2**63 - 1}")
         if len(value) > 1 and (kind := info.data.get("kind")) in ("session", "temporal"):
             raise ValueError(f"a {kind} split holds out the same for every seed, so it takes one seed")
         return value

@@ -117,6 +117,8 @@ def test_a_log_without_times_needs_no_order(prepared_log):
     rows = [(f"u{n % 7}", f"i{n * n % 31}") for n in range(60)]
     prepared = prepared_log(rows, columns={"user": 0, "item": 1})
     assert load_training_data(split_dataset(prepared, SPEC, 0).folder, RULES).train.timestamps is None
+    assert any("Only click_through" in told and "needs no order" in told for told in prepared.audit["warnings"])
+    load_training_data(split_dataset(prepared, SPEC, 2**63 - 1).folder, RULES)
 
 
 def test_who_has_most_items_gets_fewer_negatives_and_is_counted(prepared_log):

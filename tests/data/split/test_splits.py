@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from benchbed.data.prepare import Prepared, prepare
 from benchbed.data.split.make import PreparedSplit, split_dataset
@@ -46,6 +47,14 @@ def sequences(rows: list[tuple[str, str, int]], seed: int) -> dict[str, list[str
 
 def all_parts(prepared: Prepared, split: PreparedSplit):
     return {part: in_raw_ids(prepared, split, part) for part in ("train", "valid", "test")}
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_seeds_that_no_split_can_be_drawn_by_are_refused(seed):
+    for kind in ("user_disjoint", "click_through", "temporal"):
+        with pytest.raises(ValidationError, match=f"{seed} is no seed of a split; give whole numbers from 0 to"):
+            SplitSpec(kind=kind, seeds=(seed,))
+    assert SplitSpec(kind="click_through", seeds=(0, 2**63 - 1)).seeds == (0, 2**63 - 1)
 
 
 @pytest.mark.parametrize("seed", [0, 7])
