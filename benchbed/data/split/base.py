@@ -119,11 +119,11 @@ def numeric_column(name: str, columns: dict[str, str], use: str) -> str:
     DataError
         There is no such column, or it is text; ``use`` says what the split does with it.
     """
-    extra = [c for c in columns if c not in ("user", "item", "timestamp")]
+    extra = [c for c in columns if c not in ("user", "item", "timestamp", "row")]  # row: the place in the log, no column of it
     if name not in extra:
         close = nearest(name, extra)
         raise DataError(
-            f"The split {use} the column '{name}', which the prepared log does not have (it has {', '.join(extra)}).",
+            f"The split {use} the column '{name}', which the prepared log does not have (it has {', '.join(extra) or 'none but users, items and times'}).",
             advice=f"Did you mean '{close}'?" if close else "Name it in the card under tables.interactions.columns.extra.",
         )
     if columns[name] == "VARCHAR":

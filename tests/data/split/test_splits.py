@@ -271,3 +271,10 @@ def test_partial_history_has_the_same_cases_and_trains_on_their_histories(prepar
             assert made["partial_history"]["train"][user][0] == history
     for user, events in made["user_disjoint"]["train"].items():
         assert made["partial_history"]["train"][user] == events
+
+
+def test_the_place_in_the_log_is_no_column_of_it(prepared_log):
+    """It orders ties under `file`; as a column it would make the newest row of all the only test case."""
+    prepared = prepared_log(random_log(4))
+    with pytest.raises(DataError, match="does not have"):
+        split_dataset(prepared, SplitSpec(kind="leave_one_out", test="column: row"), 0)
