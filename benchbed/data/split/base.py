@@ -122,8 +122,9 @@ def numeric_column(name: str, columns: dict[str, str], use: str) -> str:
     extra = [c for c in columns if c not in ("user", "item", "timestamp", "row")]  # row: the place in the log, no column of it
     if name not in extra:
         close = nearest(name, extra)
+        there = ", ".join(extra) or "none but users, items and times"
         raise DataError(
-            f"The split {use} the column '{name}', which the prepared log does not have (it has {', '.join(extra) or 'none but users, items and times'}).",
+            f"The split {use} the column '{name}', which the prepared log does not have (it has {there}).",
             advice=f"Did you mean '{close}'?" if close else "Name it in the card under tables.interactions.columns.extra.",
         )
     if columns[name] == "VARCHAR":
