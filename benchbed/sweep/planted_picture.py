@@ -10,7 +10,8 @@ from benchbed.sweep.planted_claims import Claims, Finding
 
 EXPECTED = {"gain": "a gain", "no_gain": "no gain", "none": "no difference"}
 VERDICT_COLOURS = {"confirmed": "#1a7f4b", "refuted": "#b3261e", "undecided": "#6b6b76"}
-WIDTH, LEFT, LINE = 760.0, 250.0, 44.0
+PLOT, LEFT, LETTER, LINE = 490.0, 250.0, 7.6, 44.0
+"""Widths of the plot, of the names at least, and of a letter of these; height of a claim."""
 
 
 def picture(claims: Claims, found: Sequence[Finding]) -> str:
@@ -22,11 +23,13 @@ def picture(claims: Claims, found: Sequence[Finding]) -> str:
         if math.isfinite(value)
     ]
     low, high = min(shares), max(shares)
+    left = max(LEFT, 12 + LETTER * max(len(f.claim.name) for f in found))
+    wide = left + PLOT + 20
     room = 0.05 * (high - low)
     low, high, height = low - room, high + room, 40 + LINE * len(found) + 34
 
     def x(share: float) -> float:
-        return LEFT + (share - low) / (high - low) * (WIDTH - LEFT - 20)
+        return left + (share - low) / (high - low) * PLOT
 
     def line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float) -> str:
         return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="{width:g}"/>'
@@ -34,9 +37,9 @@ def picture(claims: Claims, found: Sequence[Finding]) -> str:
     step = next(s for s in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if (high - low) / s <= 10 or s == 1000)
     ticks = [step * n for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:g} {height:g}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:g} {height:g}" role="img" '
         'font-family="system-ui, sans-serif" font-size="13" aria-label="Differences with their intervals">',
-        f'<rect width="{WIDTH:g}" height="{height:g}" fill="#ffffff"/>',
+        f'<rect width="{wide:g}" height="{height:g}" fill="#ffffff"/>',
     ]
     bottom = height - 34
     for tick in ticks:
@@ -58,5 +61,5 @@ def picture(claims: Claims, found: Sequence[Finding]) -> str:
             parts.append(f'<circle cx="{x(value * scale):.1f}" cy="{y:.1f}" r="3" fill="#ffffff" stroke="{colour}"/>')
         parts.append(f'<circle cx="{x(f.estimate.mean * scale):.1f}" cy="{y:.1f}" r="5.5" fill="{colour}"/>')
     words = f"difference of {claims.metric}, as a share of the scale row; small dots are shops, the pale band is the margin"
-    parts.append(f'<text x="{WIDTH - 20:g}" y="{height - 3:g}" text-anchor="end" fill="#55555f" font-size="11">{words}</text>')
+    parts.append(f'<text x="{wide - 20:g}" y="{height - 3:g}" text-anchor="end" fill="#55555f" font-size="11">{words}</text>')
     return "".join(parts) + "</svg>\n"
