@@ -92,8 +92,8 @@ def _dataset_warnings(found: Mapping[str, Any], card: Card) -> list[str]:
     unit = found["timestamp_unit"]
     if unit is None:
         told.append(
-            "The log has no times: a split must order events by `ties: file` or `ties: column: NAME`. Only click_through, which "
-            "divides rows at random, needs no order."
+            "The log has no times: a split must order events by `ties: file` or `ties: column: NAME`. Only click_through, "
+            "which divides rows at random, needs no order."
         )
     elif found["last_time"] > _LATEST[unit]:
         told.append(

@@ -5,14 +5,15 @@ the cut, whose history is all that came before it, earlier targets included; ``s
 history; ``unknown_targets: drop`` removes targets outside the candidates; of a target that stands twice in a case the first is
 kept. A case without targets is not evaluated, and counted by the rule that took its last one.
 
-With ``mode: sampled`` each case gets its negatives then: those that were shipped with the data, or drawn ones. With ``mode:
-click_through`` none of these rules applies: cases are the labelled rows of their split.
+With ``mode: sampled`` each case gets its negatives then: those that were shipped with the data, or drawn ones. A case without a
+negative among the candidates is not evaluated: any model would put its target first. With ``mode: click_through`` none of these
+rules applies: cases are the labelled rows of their split.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Literal, Protocol
@@ -62,7 +63,7 @@ class Rules:
 
 
 def rules_key(rules: CaseRules) -> str:
-    """The options as one text, under which ``audit.json`` counts cases. What is listed for a case takes no case away.
+    """The options as one text, under which ``audit.json`` counts cases; before any is left out for want of negatives.
 
     Examples
     --------
@@ -94,6 +95,9 @@ class CaseCounts:
         Cases not evaluated because no target was left by the rule.
     negatives, unknown_negatives
         Negative rows of ``mode: click_through`` and those among them of items outside the candidates; None in other modes.
+    cases_without_negatives
+        Cases of ``mode: sampled`` not evaluated because none of their negatives is a candidate, or none was left; None in other
+        modes, and where nothing was listed yet.
     """
 
     cases: int
@@ -105,6 +109,7 @@ class CaseCounts:
     cases_without_known_targets: int = 0
     negatives: int | None = None
     unknown_negatives: int | None = None
+    cases_without_negatives: int | None = None
 
     @property
     def stored(self) -> dict[str, int]:
@@ -123,6 +128,11 @@ def make_cases(raw: RawCases, vocabulary: Vocabulary, rules: CaseRules) -> tuple
         The candidates under ``rules.candidates``.
     rules
         Options of the evaluation block.
+
+    Raises
+    ------
+    DataError
+        The mode asks for what the split does not have, or leaves every case without a negative.
     """
     index = vocabulary.model_index(raw.last_item)
     if rules.mode == "click_through":
@@ -138,10 +148,31 @@ def make_cases(raw: RawCases, vocabulary: Vocabulary, rules: CaseRules) -> tuple
         # A rule that removes a target removes its repetitions with it: what is left was repeated as often as in the raw list.
         if rules.targets == "rest" and bool(raw.repeated.any()):
             repeats = Ragged(raw.times, raw.targets.offsets).keep(chosen).take(rows).values
-    others = None
+    cases = Cases(raw.users[rows], _indexed(histories, index), _indexed(targets, index), repeats)
     if rules.mode == "sampled":
-        others = _indexed(_others(raw, rows, histories, targets, vocabulary, rules), index)
-    return Cases(raw.users[rows], _indexed(histories, index), _indexed(targets, index), repeats, others), counts
+        return _with_negatives(cases, _indexed(_others(raw, rows, histories, targets, vocabulary, rules), index), counts)
+    return cases, counts
+
+
+def _with_negatives(cases: Cases, others: Ragged, counts: CaseCounts) -> tuple[Cases, CaseCounts]:
+    """The cases that have a negative among the candidates, with all of theirs."""
+    compared = others.keep(others.values > 0).lengths > 0
+    if len(cases) and not compared.any():
+        raise DataError(
+            f"None of the {len(cases)} cases of a part has a negative to compare its targets with.",
+            advice="Check the file of negatives against the log, or say how many are drawn for each case "
+            "(`evaluation.negatives: 99`).",
+        )
+    rows = np.flatnonzero(compared)
+    found = replace(cases, others=others).take(rows)
+    gone = int((cases.targets.values == 0).sum()) - int((found.targets.values == 0).sum())
+    return found, replace(
+        counts,
+        cases=len(rows),
+        targets=len(found.targets.values),
+        unknown_targets=counts.unknown_targets - gone,
+        cases_without_negatives=len(cases) - len(rows),
+    )
 
 
 def _labelled(raw: RawCases, index: IntArray, rules: CaseRules) -> tuple[Cases, CaseCounts]:

@@ -111,6 +111,16 @@ def check_cases(split: PreparedSplit, protocol: CaseRules) -> None:
                 f"The split {split.split_id} of '{split.manifest['dataset']}' leaves no {name} case{why}.",
                 advice="Take other `split` settings (more users in that part), other `evaluation` rules, or a larger log.",
             )
+    listed = split.audit.get("negatives")
+    if protocol.negatives == "shipped" and listed is not None:
+        sound = protocol.flawed_negatives == "drop"
+        if listed["cases"] == listed.get("cases_without_sound" if sound else "cases_without"):
+            raise DataError(
+                f"The split {split.split_id} of '{split.manifest['dataset']}' leaves nothing to test: none of its "
+                f"{listed['cases']} test cases has a {'sound ' if sound else ''}negative.",
+                advice="Check the file of negatives against the log, or say how many are drawn for each case "
+                "(`evaluation.negatives: 99`).",
+            )
 
 
 def _sequences(path: Path, index: IntArray) -> Sequences:

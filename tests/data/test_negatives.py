@@ -189,7 +189,9 @@ def test_full_ranking_of_that_split_lists_nothing(prepared):
 def test_items_outside_the_vocabulary_are_0(prepared):
     split = split_dataset(prepared(), SPEC, 0)
     cases = opened(split, Rules("keep", mode="sampled", negatives="shipped"))
-    assert cases.others is not None and (cases.others.values == 0).sum() == 5  # e and f have no event at all
+    # e and f have no event at all; u has no other negatives, and so nothing to be compared with.
+    assert cases.others is not None and (cases.others.values == 0).sum() == 3
+    assert len(cases) == 3 and all((others > 0).any() for others in map(cases.others.__getitem__, range(3)))
 
 
 def test_chance_must_be_said_and_negatives_must_be_there(prepared, prepared_log):
@@ -263,7 +265,7 @@ def test_a_case_without_a_negative_is_no_free_hit_but_left_out_and_counted(flawe
     kept = [1, 5] if flawed == "drop" else [1, 3, 5]
     assert cases.users.tolist() == kept and len(cases.others) == len(cases.targets) == len(cases.histories) == len(kept)
     assert (counts.cases, counts.targets, counts.cases_without_negatives) == (len(kept), len(kept), 5 - len(kept))
-    assert counts.unknown_targets == 1 and cases.others[-1].tolist() == [2, 0, 5]
+    assert counts.unknown_targets == 1 and cases.others[len(kept) - 1].tolist() == [2, 0, 5]
     nobody = RawCases(raw.users[1:2], Ragged.of([[1]]), Ragged.of([[2]]), negatives=Ragged.of([[]]))
     with pytest.raises(DataError, match=r"None of the 1 cases(.|\n)*evaluation.negatives: 99"):
         make_cases(nobody, chosen, rules)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchbed.data.audit import audit_listed, audit_split
+from benchbed.data.audit import audit_listed, audit_split, listed_warnings
 from benchbed.data.cases import count_all_options
 from benchbed.data.database import database, one_row
 from benchbed.data.fingerprints import content_hash, split_fingerprint
@@ -164,7 +164,7 @@ def _make(prepared: Prepared, spec: SplitSpec, seed: int, folder: Path) -> Prepa
         **({"edges": split.edges} if split.edges else {}),
         **({} if listed is None else {"shipped_negatives": listed["most"]}),
     }
-    audit["warnings"] += split.warnings(counts)
+    audit["warnings"] += split.warnings(counts) + ([] if listed is None else listed_warnings(listed))
     cases = count_all_options(building, files[1], files[3], labelled=split.labelled)
     shipped_facts = {} if listed is None else {"negatives": listed}
     write_json(building / "audit.json", audit | {"counts": counts, "cases": cases} | shipped_facts)
