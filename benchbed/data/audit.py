@@ -202,8 +202,8 @@ def audit_listed(connection: DuckDBPyConnection) -> dict[str, int]:
                 count(*) FILTER (unknown) AS unknown, count(*) FILTER (NOT itself AND NOT seen) AS sound
             FROM (SELECT DISTINCT "user" FROM test) AS cases LEFT JOIN judged USING ("user") GROUP BY cases."user"
         )
-        SELECT count(*), count(*) FILTER (n = 0), count(*) FILTER (sound = 0), sum(n), min(n), max(n), sum(itself), count(*) FILTER (itself > 0), sum(seen),
-            count(*) FILTER (seen > 0), sum(unknown) FROM per_case
+        SELECT count(*), count(*) FILTER (n = 0), count(*) FILTER (sound = 0), sum(n), min(n), max(n), sum(itself),
+            count(*) FILTER (itself > 0), sum(seen), count(*) FILTER (seen > 0), sum(unknown) FROM per_case
         """,
     )
     return {name: int(count or 0) for name, count in zip(names, counts, strict=True)}
