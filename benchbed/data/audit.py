@@ -58,7 +58,24 @@ def audit_dataset(
         found["first_time"], found["last_time"] = _one(connection, f"SELECT min(timestamp), max(timestamp) FROM {log}")
     if card.tables.negatives is not None:
         found["negatives"] = _audit_negatives(connection, folder)
+    if card.tables.graph is not None:
+        found["graph"] = _audit_graph(connection, folder)
     return found | {"warnings": _dataset_warnings(found, card)}
+
+
+def _audit_graph(connection: DuckDBPyConnection, folder: Path) -> dict[str, int]:
+    """How much of the graph is about the items: a link that is spelt otherwise than the entities loses it silently."""
+    triples, items = (f"read_parquet({literal(str(folder / name))})" for name in ("graph.parquet", "items.parquet"))
+    counts = _one(
+        connection,
+        f"""
+        SELECT (SELECT count(*) FROM {triples}),
+            (SELECT count(*) FROM {triples} WHERE head IN (SELECT entity FROM {items} WHERE entity > 0)),
+            (SELECT count(*) FROM {items}),
+            (SELECT count(*) FROM {items} WHERE entity IN (SELECT head FROM {triples} UNION SELECT tail FROM {triples}))
+        """,
+    )
+    return {name: int(n) for name, n in zip(("triples", "of_items", "items", "items_in_it"), counts, strict=True)}
 
 
 def _audit_negatives(connection: DuckDBPyConnection, folder: Path) -> dict[str, int]:
@@ -121,6 +138,13 @@ def _dataset_warnings(found: Mapping[str, Any], card: Card) -> list[str]:
                 f"{shipped['events_with_other_events']} events), and {shipped['the_event_itself']} lists hold the event's own "
                 "item: `evaluation.flawed_negatives` says whether these are dropped."
             )
+    if (graph := found.get("graph")) is not None:
+        told.append(
+            f"{graph['items_in_it']} of {graph['items']} items are entities of the graph, {graph['of_items']} of its "
+            f"{graph['triples']} triples have an item as head."
+        )
+        if graph["items_in_it"] == 0:
+            told.append("The graph says nothing about any item: are entities spelt alike in tables.graph and tables.links?")
     if card.clean.k_core is not None:
         before, after = found["cleaning"][-2], found["cleaning"][-1]
         told.append(

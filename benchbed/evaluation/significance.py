@@ -18,9 +18,11 @@ Users (or sessions) are what is drawn, never their single cases, which resemble 
 (``average: cases``) a user weighs as much as it has cases, and the mean is a ratio of two sums; its variance is that of the
 users' influence values w_u (d_u - mean) / mean(w). With equal weights this is the formula above.
 
-The ratio of difference and standard error is compared with Student's t. Its degrees of freedom follow Welch and Satterthwaite:
-with thousands of users and few seeds the seed part decides, and a normal distribution would call noise a finding. P-values of
-all pairs are corrected together by Holm's method.
+The ratio of difference and standard error is compared with Student's t. Its degrees of freedom follow Welch and Satterthwaite;
+those of the user part are the distinct users less one for each group of splits that have users in common. With thousands of
+users and few seeds the seed part decides, and a normal distribution would call noise a finding. P-values of all pairs are
+corrected together by Holm's method. Where all users gain exactly alike there is no error to compare with, and the p-value is
+that of a sign test.
 """
 
 from __future__ import annotations
@@ -270,7 +272,7 @@ def _compare_two(a: Row, b: Row, noise: _SeedNoise) -> Pair:
     parts = [*own, (pooled, noise.degrees)]
     difference = float(np.mean([gain.mean for gain in gains.values()]))
     degrees = _welch_satterthwaite(parts)
-    return Pair(a.name, b.name, difference, users, seeds, degrees, _p_value(difference, users + seeds, degrees))
+    return Pair(a.name, b.name, difference, users, seeds, degrees, _p_value(difference, users + seeds, degrees, own_degrees))
 
 
 @dataclass(frozen=True)
@@ -287,7 +289,18 @@ def _user_part(gains: Sequence[_Gain]) -> tuple[float, float]:
     shares = [gain.influence / math.sqrt(len(gain.users) * (len(gain.users) - 1)) / len(gains) for gain in gains]
     distinct, place = np.unique(np.concatenate([gain.users for gain in gains]), return_inverse=True)
     added = np.bincount(place, weights=np.concatenate(shares))
-    return float((added**2).sum()), len(distinct) - len(gains)
+    return float((added**2).sum()), len(distinct) - _groups(gains)
+
+
+def _groups(gains: Sequence[_Gain]) -> int:
+    """How many groups of splits share no user with one another. Over a group all influences add up to nothing, and that is all
+    that is known of them beforehand: each group takes one degree of freedom, however many splits repeat its users."""
+    groups: list[NDArray[np.generic]] = []
+    for gain in gains:
+        apart = [group for group in groups if not np.isin(gain.users, group).any()]
+        met = [group for group in groups if np.isin(gain.users, group).any()]
+        groups = [*apart, np.unique(np.concatenate([gain.users, *met]))]
+    return len(groups)
 
 
 def _paired(a: Sample, b: Sample) -> _Gain:
@@ -315,13 +328,15 @@ def _welch_satterthwaite(parts: Sequence[tuple[float, float]]) -> float:
     return total**2 / spread if spread > 0 else math.inf
 
 
-def _p_value(difference: float, variance: float, degrees: float) -> float:
+def _p_value(difference: float, variance: float, degrees: float, user_degrees: float) -> float:
     from scipy.stats import t
 
     if math.isnan(variance) or math.isnan(difference):
         return 1.0
     if variance <= 0:
-        return 1.0 if difference == 0 else 0.0
+        # All users gain alike, so that nothing is known of how much they vary. What is left is that all gains have one sign:
+        # two users who agree are no proof.
+        return 1.0 if difference == 0 else 2.0**-user_degrees
     return float(2 * t.sf(abs(difference) / math.sqrt(variance), degrees))
 
 

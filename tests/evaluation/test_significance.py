@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 from statsmodels.stats.multitest import multipletests
 
 from benchbed.evaluation.significance import Row, Sample, compare, holm
@@ -122,6 +123,41 @@ def test_equal_deterministic_rows_do_not_differ_and_shifted_ones_do():
     found = compare(rows)
     assert not found.better("a", "b") and not found.better("b", "a")
     assert found.better("c", "a") and not found.better("a", "c")
+
+
+@pytest.mark.parametrize(("users", "splits"), [(5, 5), (3, 5), (2, 2), (2, 9), (6, 1)])
+def test_few_users_on_many_splits_are_as_few_as_they_are(users, splits):
+    """Splits that repeat the same users are one sample of them: the test is Student's over the users' mean gains."""
+    random = np.random.default_rng(10)
+    a, b = random.normal(size=(2, splits, users))
+    rows = [
+        Row(name, {n: Sample(np.arange(users), values[n : n + 1]) for n in range(splits)}, random=False)
+        for name, values in (("a", a), ("b", b))
+    ]
+    pair = compare(rows).pairs[0]
+    assert pair.degrees == pytest.approx(users - 1)
+    assert pair.p == pytest.approx(ttest_1samp((a - b).mean(axis=0), 0).pvalue)
+
+
+def test_degrees_of_freedom_are_users_less_the_groups_of_splits_that_share_some():
+    random = np.random.default_rng(11)
+
+    def degrees(*labels):
+        rows = [
+            Row(name, {n: Sample(np.array(each), random.normal(size=(1, len(each)))) for n, each in enumerate(labels)}, False)
+            for name in "ab"
+        ]
+        return compare(rows).pairs[0].degrees
+
+    assert degrees([1, 2], [3, 4]) <= 2 + 1e-9  # two groups
+    assert degrees([1, 2], [3, 4], [2, 3]) <= 3 + 1e-9  # the third split joins them
+    assert degrees([1, 2], [2, 3], [1, 3]) == pytest.approx(2)
+
+
+@pytest.mark.parametrize(("users", "p"), [(2, 0.5), (3, 0.25), (11, 2.0**-10)])
+def test_users_who_gain_exactly_alike_are_worth_a_sign_test(users, p):
+    rows = [Row(name, {0: Sample(np.arange(users), np.full((1, users), value))}, False) for name, value in (("a", 1), ("b", 0))]
+    assert compare(rows).pairs[0].p == pytest.approx(p)
 
 
 def test_one_row_alone_has_rank_one():
