@@ -136,7 +136,7 @@ def test_claims_about_rows_that_are_not_there(tmp_path: Path) -> None:
 
 
 def test_ordinary_data_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'ml-100k' is not simulated"):
+    with pytest.raises(ConfigError, match="is not simulated, so nothing is planted"):
         shop_benchmark(load_benchmark("ml-100k-user-disjoint"), 1, Workspace(tmp_path))
     asked = load_benchmark("bazaar-sparse")
     keeping = asked.model_copy(update={"evaluation": asked.evaluation.model_copy(update={"seen_items": "keep"})})
