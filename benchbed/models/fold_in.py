@@ -11,10 +11,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from benchbed.data.dataset import TrainingData
@@ -36,11 +36,18 @@ class FoldInConfig(ModelConfig):
         Steps down the training objective, each over the whole history. With 0 users who were trained keep their rows, and
         others cannot be scored.
     fold_in_learning_rate
-        Of these steps.
+        Of these steps; without any it must keep its default.
     """
 
     fold_in_steps: int = Field(20, ge=0)
     fold_in_learning_rate: float = Field(0.05, gt=0)
+
+    @model_validator(mode="after")
+    def _steps_have_a_rate(self) -> Self:
+        usual = type(self).model_fields["fold_in_learning_rate"].default
+        if self.fold_in_steps == 0 and self.fold_in_learning_rate != usual:
+            raise ValueError(f"fold_in_learning_rate has no effect without steps (fold_in_steps: 0) and must be {usual:g}")
+        return self
 
 
 class FoldIn(Recommender):

@@ -11,6 +11,7 @@ from benchbed.models.registry import MODELS, UNORDERED_SPLITS, baselines_of, mod
 from benchbed.search.space import SearchSpace
 from benchbed.search.space_file import find_space, load_space
 from benchbed.sweep.benchmark import Benchmark
+from benchbed.sweep.suitability import unsuitable
 from benchbed.workspace import Workspace
 
 
@@ -95,6 +96,7 @@ def preflight(benchmark: Benchmark, workspace: Workspace, chosen: list[str] | No
                 message = f"this is taken for the model '{name}', and says that it is of '{spaces[name].model}'"
                 problems.append(Problem(message, str(path), key="model"))
             problems += _missing_needs(spaces[name].model, card)
+            problems += unsuitable(name, spaces[name], path, benchmark.split.kind)
             problems += _missing_order(name, spaces[name].model, benchmark.split.kind)
             if model_class(spaces[name].model).ceiling and benchmark.evaluation.seen_items != "exclude":
                 message = f"{name} is the ceiling of `seen_items: exclude` alone: it gives nothing to items of the history"

@@ -10,6 +10,7 @@ from benchbed.data.load import load_training_data
 from benchbed.errors import ModelError
 from benchbed.models.registry import model_class
 from benchbed.sweep.planning import Material
+from benchbed.sweep.suitability import keeps_trained_rows, refuse_untrained
 
 
 def rehearse(material: Material, rows: Sequence[str]) -> None:
@@ -18,15 +19,22 @@ def rehearse(material: Material, rows: Sequence[str]) -> None:
     Raises
     ------
     ModelError
-        A model refuses the data: a field of features that is not there, more negatives than items, and the like. All rows
-        that do are named.
+        A model refuses the data: a field of features that is not there, more negatives than items, users without a vector, and
+        the like. All rows that do are named.
     """
-    split = next(iter(material.splits.values()))
-    data = load_training_data(split.folder, material.benchmark.evaluation)
-    refusals: list[ModelError] = []
+    first, *others = material.splits.values()
+    data = load_training_data(first.folder, material.benchmark.evaluation)
+    spaces = material.checked.spaces
+    refusals = refuse_untrained(rows, spaces, data)
+    if not refusals and any(keeps_trained_rows(spaces[row]) for row in rows):
+        # Which users have no training event may differ between the splits.
+        for split in others:
+            refusals = refuse_untrained(rows, spaces, load_training_data(split.folder, material.benchmark.evaluation))
+            if refusals:
+                break
     with torch.random.fork_rng(devices=[]):
         for row in rows:
-            space = material.checked.spaces[row]
+            space = spaces[row]
             kind = model_class(space.model)
             try:
                 kind(kind.Config.model_validate(space.defaults), data)

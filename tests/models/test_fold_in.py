@@ -9,6 +9,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from scipy.stats import chisquare
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -318,3 +319,16 @@ def test_seconds_of_fold_in_are_counted() -> None:
     assert model.costs["fold_in_seconds"] == 0
     model.fold_in(ask([[3, 4]], [40]))
     assert model.costs["fold_in_seconds"] > 0
+
+
+def test_a_rate_of_no_steps_is_refused() -> None:
+    for name in of_registry():
+        config = model_class(name).Config
+        if "fold_in_steps" not in config.model_fields:
+            continue
+        usual = config().fold_in_learning_rate
+        assert config.model_validate({"fold_in_steps": 0}).fold_in_learning_rate == usual
+        assert config.model_validate(config(fold_in_steps=0).model_dump()).fold_in_learning_rate == usual
+        with pytest.raises(ValidationError, match="fold_in_learning_rate has no effect without steps"):
+            config.model_validate({"fold_in_steps": 0, "fold_in_learning_rate": 0.3})
+        assert config.model_validate({"fold_in_steps": 1, "fold_in_learning_rate": 0.3}).fold_in_steps == 1
