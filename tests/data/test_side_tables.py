@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from benchbed.data.prepare import Prepared
+from benchbed.data.stored import read_json
 
 from .conftest import make_card
 
@@ -116,3 +117,14 @@ def test_linked_items_need_a_graph():
 def test_a_card_without_the_later_keys_has_the_rules_from_before_them():
     assert set(make_card().rules()["clean"]) == {"min_rating", "duplicates", "k_core"}
     assert make_card(clean={"linked_items": False}).rules() == make_card().rules()
+
+
+def test_the_audit_says_how_much_of_the_graph_is_about_the_items(prepared_log, raw):
+    """A link that is spelt otherwise than the entities would take the graph away from every model, without a word."""
+    log = [("u", "a", 1), ("u", "b", 2), ("u", "c", 3)]
+    found = read_json(prepared_log(log, with_side_tables(raw)).folder / "audit.json")
+    assert found["graph"] == {"triples": 3, "of_items": 2, "items": 5, "items_in_it": 2}
+    assert not any("nothing about any item" in warning for warning in found["warnings"])
+    (raw / "links.csv").write_text("item,entity\na,E1\nb,E2\n")
+    broken = read_json(prepared_log(log, make_card(tables=SIDE)).folder / "audit.json")
+    assert broken["graph"]["items_in_it"] == 0 and any("nothing about any item" in warning for warning in broken["warnings"])
