@@ -89,9 +89,10 @@ def test_rehearsal_looks_for_users_without_a_row_on_every_split(monkeypatch: pyt
     }
 
     def rehearse(*seeds: int, rows: list[str]) -> None:
-        folders, checked = {seed: SimpleNamespace(folder=seed) for seed in seeds}, SimpleNamespace(spaces=spaces)
         parts = SimpleNamespace(
-            splits=folders, checked=SimpleNamespace(spaces=spaces), benchmark=SimpleNamespace(evaluation=None)
+            splits={seed: SimpleNamespace(folder=seed) for seed in seeds},
+            checked=SimpleNamespace(spaces=spaces),
+            benchmark=SimpleNamespace(evaluation=None),
         )
         rehearsal.rehearse(parts, rows)  # type: ignore[arg-type]  # stands for the material of a sweep
 
