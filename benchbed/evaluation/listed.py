@@ -17,6 +17,7 @@ curves: a nonparametric approach. Biometrics 44 (1988).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,8 +37,62 @@ times as many; a single case may have more."""
 BoolArray = NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class ListedBlock:
+    """The pairs of some cases that follow one another, end to end: of each case its targets first, then its negatives.
+
+    Attributes
+    ----------
+    targets, others
+        Of these cases.
+    offsets
+        (n_cases + 1,) where each case begins.
+    owner, items, is_target
+        (n_pairs,) the place of each pair's case in the block, its item, and whether it is a target.
+    """
+
+    targets: Ragged
+    others: Ragged
+    offsets: IntArray
+    owner: IntArray
+    items: IntArray
+    is_target: BoolArray
+
+    @classmethod
+    def of(cls, targets: Ragged, others: Ragged) -> ListedBlock:
+        """Two lists of items for each case."""
+        lengths = targets.lengths + others.lengths
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        owner = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
+        is_target: BoolArray = np.arange(len(owner)) - offsets[owner] < targets.lengths[owner]
+        items = np.empty(len(owner), np.int64)
+        items[is_target], items[~is_target] = targets.values, others.values
+        return cls(targets, others, offsets, owner, items, is_target)
+
+    def constant(self, scores: FloatArray) -> int:
+        """Cases with two candidates or more that all got the same score."""
+        if len(scores) == 0:
+            return 0
+        known = self.items > 0
+        starts = self.offsets[:-1][np.diff(self.offsets) > 0]
+        highest = np.maximum.reduceat(scores, starts)
+        lowest = np.minimum.reduceat(np.where(known, scores, np.inf), starts)
+        several = np.add.reduceat(known.astype(np.int64), starts) > 1
+        return int(((highest <= lowest) & several).sum())
+
+    def ranks(self, scores: FloatArray, tie_place: IntArray) -> IntArray:
+        """Rank of every target among the negatives of its case and its other targets; see :meth:`ListedCases.ranks`."""
+        targets = self.targets
+        own = scores[self.is_target]
+        order = np.lexsort((tie_place[targets.values], -own, targets.row_of_value))
+        among = np.empty(len(own), np.int64)  # place among the targets of the case, from 0
+        among[order] = np.arange(len(own)) - np.repeat(targets.offsets[:-1], targets.lengths)
+        ranks = 1 + among + at_least(own, targets.row_of_value, scores[~self.is_target], self.others.offsets)
+        return np.where(targets.values > 0, ranks, 0)
+
+
 class ListedCases:
-    """The pairs of every case: its targets first, then its negatives.
+    """Cases whose targets are compared with listed negatives, scored and judged block by block.
 
     Parameters
     ----------
@@ -57,24 +112,25 @@ class ListedCases:
                 advice="Take `evaluation.mode: full`, or a split and a dataset card that give negatives.",
             )
         self.cases, self.others = cases, cases.others
-        lengths = cases.targets.lengths + self.others.lengths
-        self.offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        self.owner: IntArray = np.repeat(np.arange(len(cases), dtype=np.int64), lengths)
-        self.is_target: BoolArray = np.arange(len(self.owner)) - self.offsets[self.owner] < cases.targets.lengths[self.owner]
-        self.items: IntArray = np.empty(len(self.owner), np.int64)
-        self.items[self.is_target], self.items[~self.is_target] = cases.targets.values, self.others.values
+        self.ends: IntArray = np.cumsum(cases.targets.lengths + self.others.lengths)
 
-    def blocks(self, pairs: int) -> list[tuple[int, int]]:
+    def block(self, start: int, stop: int) -> ListedBlock:
+        """The pairs of the cases from ``start`` to before ``stop``."""
+        rows = np.arange(start, stop)
+        return ListedBlock.of(self.cases.targets.take(rows), self.others.take(rows))
+
+    def blocks(self, pairs: int) -> Iterator[tuple[int, int]]:
         """Runs of cases with at most so many pairs each; a longer case is a run of its own."""
-        made, start = [], 0
+        start = 0
         while start < len(self.cases):
-            stop = int(np.searchsorted(self.offsets, self.offsets[start] + pairs, side="right")) - 1
-            made.append((start, min(max(stop, start + 1), start + BLOCK_ROWS, len(self.cases))))
-            start = made[-1][1]
-        return made
+            before = int(self.ends[start - 1]) if start else 0
+            stop = int(np.searchsorted(self.ends, before + pairs, side="right"))
+            stop = min(max(stop, start + 1), start + BLOCK_ROWS, len(self.cases))
+            yield start, stop
+            start = stop
 
-    def scores(self, model: Scorer, histories: Histories) -> FloatArray:
-        """(n_pairs,) scores; -inf for an item outside the candidates, all others finite.
+    def scored(self, model: Scorer, histories: Histories) -> Iterator[tuple[ListedBlock, FloatArray]]:
+        """Blocks of pairs with their scores; -inf for an item outside the candidates, all others finite.
 
         Raises
         ------
@@ -84,41 +140,30 @@ class ListedCases:
             The scores have the wrong shape.
         """
         limit = torch.finfo(torch.float32).max
-        found = np.full(len(self.items), -np.inf)
-        size = BLOCK_PAIRS * (16 if histories.device.type == "cuda" else 1)
-        for start, stop in self.blocks(size):
-            low, high = int(self.offsets[start]), int(self.offsets[stop])
-            known = low + np.flatnonzero(self.items[low:high])
-            if len(known) == 0:
-                continue
-            owner, items = (torch.as_tensor(each[known]).to(histories.device) for each in (self.owner, self.items))
-            given = pair_scores(model, histories.block(start, stop), owner - start, items)
-            if given.shape != (len(known),):
-                raise ModelError(f"{model.name} gave scores of shape {tuple(given.shape)}, not {(len(known),)}.")
-            numbers = given.to(torch.float32)
-            if bool(numbers.isnan().any()):
-                raise NanScores(f"{model.name} gave NaN scores; a comparison of them would mean nothing.")
-            found[known] = numbers.clamp(-limit, limit).double().cpu().numpy()
-        return found
+        for start, stop in self.blocks(BLOCK_PAIRS * (16 if histories.device.type == "cuda" else 1)):
+            block = self.block(start, stop)
+            found = np.full(len(block.items), -np.inf)
+            known = np.flatnonzero(block.items)
+            if len(known):
+                owner, items = (torch.as_tensor(each[known]).to(histories.device) for each in (block.owner, block.items))
+                given = pair_scores(model, histories.block(start, stop), owner, items)
+                if given.shape != (len(known),):
+                    raise ModelError(f"{model.name} gave scores of shape {tuple(given.shape)}, not {(len(known),)}.")
+                numbers = given.to(torch.float32)
+                if bool(numbers.isnan().any()):
+                    raise NanScores(f"{model.name} gave NaN scores; a comparison of them would mean nothing.")
+                found[known] = numbers.clamp(-limit, limit).double().cpu().numpy()
+            yield block, found
 
-    def constant(self, scores: FloatArray) -> int:
-        """Cases with two candidates or more that all got the same score."""
-        if len(scores) == 0:
-            return 0
-        known = self.items > 0
-        starts = self.offsets[:-1][np.diff(self.offsets) > 0]
-        highest = np.maximum.reduceat(scores, starts)
-        lowest = np.minimum.reduceat(np.where(known, scores, np.inf), starts)
-        several = np.add.reduceat(known.astype(np.int64), starts) > 1
-        return int(((highest <= lowest) & several).sum())
-
-    def ranks(self, scores: FloatArray, tie_place: IntArray) -> Ragged:
-        """Rank of every target among the negatives of its case and its other targets.
+    def ranks(self, model: Scorer, histories: Histories, tie_place: IntArray) -> tuple[Ragged, int]:
+        """Rank of every target among the negatives of its case and its other targets. No more than a block is held at once.
 
         Parameters
         ----------
-        scores
-            Of :meth:`scores`.
+        model
+            Scores the pairs.
+        histories
+            Of the cases.
         tie_place
             (n_items + 1,) places of items by which targets with equal scores are ordered. Negatives with the score of a target
             are ahead of it.
@@ -127,14 +172,15 @@ class ListedCases:
         -------
         Ragged
             One row a case; 0 for a target outside the candidates.
+        int
+            Cases with two candidates or more that all got the same score.
         """
-        targets = self.cases.targets
-        own = scores[self.is_target]
-        order = np.lexsort((tie_place[targets.values], -own, targets.row_of_value))
-        among = np.empty(len(own), np.int64)  # place among the targets of the case, from 0
-        among[order] = np.arange(len(own)) - np.repeat(targets.offsets[:-1], targets.lengths)
-        ranks = 1 + among + at_least(own, targets.row_of_value, scores[~self.is_target], self.others.offsets)
-        return Ragged(np.where(targets.values > 0, ranks, 0), targets.offsets)
+        ranks, constant, start = np.zeros(len(self.cases.targets.values), np.int64), 0, 0
+        for block, scores in self.scored(model, histories):
+            ranks[start : start + len(block.targets.values)] = block.ranks(scores, tie_place)
+            start += len(block.targets.values)
+            constant += block.constant(scores)
+        return Ragged(ranks, self.cases.targets.offsets), constant
 
 
 def at_least(own: FloatArray, rows: IntArray, pool: FloatArray, offsets: IntArray) -> IntArray:
@@ -216,28 +262,52 @@ class LabelledCases(ListedCases):
 
     def __init__(self, cases: Cases, *, drop_unknown: bool) -> None:
         super().__init__(cases)
-        self.kept = np.flatnonzero(self.items > 0) if drop_unknown else np.arange(len(self.items))
-        positives = int(self.is_target[self.kept].sum())
-        for name, count in (("positive", positives), ("negative", len(self.kept) - positives)):
-            if len(cases) and count == 0:
+        self.drop_unknown = drop_unknown
+        for name, rows in (("positive", cases.targets), ("negative", self.others)):
+            if len(cases) and not (bool((rows.values > 0).any()) if drop_unknown else len(rows.values)):
                 raise DataError(
                     f"A part of this split has no {name} rows, so there is nothing to tell apart.",
                     advice="Take other `split` settings, or a larger log.",
                 )
 
-    def rows(self, scores: FloatArray, *, logits: bool) -> LabelledRows:
-        """Judge the rows by their scores; ``logits``: the sigmoid of a score is a probability."""
-        own, labels = scores[self.kept], self.is_target[self.kept].astype(np.int64)
-        placement, influence = placements(labels, own)
-        return LabelledRows(
-            users=self.cases.users[self.owner[self.kept]],
-            items=self.items[self.kept],
+    def rows(self, model: Scorer, histories: Histories, *, logits: bool) -> tuple[LabelledRows, int]:
+        """Score the rows and judge them, all together.
+
+        Parameters
+        ----------
+        model
+            Scores the pairs.
+        histories
+            Of the cases.
+        logits
+            The sigmoid of a score is a probability.
+
+        Returns
+        -------
+        LabelledRows
+            In the order of the cases, positives first.
+        int
+            Cases with two candidates or more that all got the same score.
+        """
+        parts, constant = [], 0
+        for block, found in self.scored(model, histories):
+            parts.append(found)
+            constant += block.constant(found)
+        whole = self.block(0, len(self.cases))
+        kept = np.flatnonzero(whole.items > 0) if self.drop_unknown else np.arange(len(whole.items))
+        scores = np.concatenate([np.zeros(0), *parts])[kept]
+        labels = whole.is_target[kept].astype(np.int64)
+        placement, influence = placements(labels, scores)
+        judged = LabelledRows(
+            users=self.cases.users[whole.owner[kept]],
+            items=whole.items[kept],
             labels=labels,
-            scores=own,
+            scores=scores,
             placement=placement,
             auc=influence,
-            accuracy=((own >= 0) == (labels == 1)).astype(np.float64) if logits else None,
+            accuracy=((scores >= 0) == (labels == 1)).astype(np.float64) if logits else None,
         )
+        return judged, constant
 
 
 def placements(labels: IntArray, scores: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -152,13 +152,12 @@ class Evaluator:
         return {column: mean_over(value, self.cases.users, average) for column, value in values.items()}
 
     def _compare_listed(self, model: Scorer, listed: ListedCases) -> RankedCases:
-        scores = listed.scores(model, self.histories)
-        constant = listed.constant(scores)
         if isinstance(listed, LabelledCases):
-            rows = listed.rows(scores, logits=bool(getattr(model, "logits", False)))
+            rows, constant = listed.rows(model, self.histories, logits=bool(getattr(model, "logits", False)))
             empty = Ragged(np.zeros(0, np.int64), np.zeros(len(self.cases) + 1, np.int64))
             return RankedCases(empty, None, None, constant, rows)
-        return RankedCases(listed.ranks(scores, self.tie_place.cpu().numpy()), None, None, constant)
+        ranks, constant = listed.ranks(model, self.histories, self.tie_place.cpu().numpy())
+        return RankedCases(ranks, None, None, constant)
 
     def _candidate_scores(self, name: str, given: Tensor, block: Histories) -> Tensor:
         """Scores with -inf at padding and, where the protocol excludes them, at seen items; all others finite."""

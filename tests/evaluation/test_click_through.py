@@ -11,6 +11,7 @@ import torch
 from benchbed.data.dataset import Cases, Ragged
 from benchbed.data.histories import Histories
 from benchbed.errors import DataError, ModelError
+from benchbed.evaluation import listed
 from benchbed.evaluation.averages import by_user
 from benchbed.evaluation.listed import placements
 from benchbed.evaluation.protocol import Protocol
@@ -66,8 +67,8 @@ def test_the_mean_over_rows_is_the_share_of_pairs_in_order(levels: int, unknown:
     pairs = [
         (user, item, label)
         for user in range(50)
-        for label, listed in ((1, cases.targets), (0, cases.others))
-        for item in listed[user].tolist()
+        for label, rows_of_label in ((1, cases.targets), (0, cases.others))
+        for item in rows_of_label[user].tolist()
         if item or unknown == "miss"
     ]
     assert list(zip(rows.users.tolist(), rows.items.tolist(), rows.labels.tolist(), strict=True)) == pairs
@@ -77,6 +78,18 @@ def test_the_mean_over_rows_is_the_share_of_pairs_in_order(levels: int, unknown:
     for mean in (rows.auc.mean(), rows.placement[labels == 1].mean(), rows.placement[labels == 0].mean()):
         assert mean == pytest.approx(area, abs=1e-12)
     assert evaluator.evaluate(Given(table)) == {"auc": pytest.approx(area, abs=1e-12)}
+
+
+def test_rows_are_the_same_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases, table = world(8), np.random.default_rng(3).integers(3, size=(50, ITEMS + 1)).astype(float)
+    found = []
+    for block in (1, 7, 2**20):
+        monkeypatch.setattr(listed, "BLOCK_PAIRS", block)
+        found.append(Evaluator(cases, ITEMS, Protocol(mode="click_through")).rank(Given(table, logits=True)))
+    for other in found[:2]:
+        assert other.constant == found[-1].constant > 0
+        for name in ("users", "items", "labels", "scores", "placement", "auc", "accuracy"):
+            assert np.array_equal(getattr(other.labelled, name), getattr(found[-1].labelled, name)), name
 
 
 @pytest.mark.fidelity("T1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -84,17 +85,26 @@ def by_counting(evaluator: Evaluator, table: np.ndarray, case: int) -> list[int]
     return ranks
 
 
+def constant_by_looking(table: np.ndarray, cases: Cases, case: int) -> bool:
+    """Whether two candidates or more of a case all have one score."""
+    assert cases.others is not None
+    known = [item for item in [*cases.targets[case].tolist(), *cases.others[case].tolist()] if item]
+    return len(known) > 1 and len({table[case, item] for item in known}) == 1
+
+
 @pytest.mark.parametrize("block", [1, 13, 2**22])
 @pytest.mark.parametrize("kind", [Pairs, Whole])
 def test_ranks_equal_a_count_whatever_the_blocks(kind: Any, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listed, "BLOCK_PAIRS", block)
     table, cases = world(3)
+    table[:9] = 1.0
     evaluator = Evaluator(cases, ITEMS, protocol())
     model = kind(table)
     ranked = evaluator.rank(model)
     for case in range(len(cases)):
         assert ranked.ranks[case].tolist() == by_counting(evaluator, table, case)
     assert ranked.top_items is None and ranked.labelled is None
+    assert ranked.constant == sum(constant_by_looking(table, cases, case) for case in range(len(cases))) > 0
     values = evaluator.evaluate(model)
     assert values == pytest.approx({name: each.mean() for name, each in metric_values(ranked.ranks, values).items()})
     assert all(0 <= value <= 1 for value in values.values())
@@ -120,6 +130,31 @@ def test_a_block_holds_a_bounded_number_of_pairs(monkeypatch: pytest.MonkeyPatch
     model = Pairs(table)
     Evaluator(cases, ITEMS, protocol()).rank(model)
     assert len(model.calls) > 5 and max(model.calls) <= 20
+
+
+def test_no_more_than_a_block_of_pairs_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores, flags and owners of all pairs at once would take 25 bytes a pair."""
+    monkeypatch.setattr(listed, "BLOCK_PAIRS", 5_000)
+    n, others = 2_000, 300
+    wide = Cases(
+        np.arange(n),
+        Ragged.of([[]] * n),
+        Ragged(np.ones(n, np.int64), np.arange(n + 1)),
+        others=Ragged(np.tile(np.arange(2, others + 2), n), np.arange(n + 1) * others),
+    )
+
+    class Zeros(Pairs):
+        def pair_scores(self, histories: Histories, owner: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(len(items))
+
+    evaluator = Evaluator(wide, others + 1, protocol())
+    model = Zeros(np.zeros((1, 1)))
+    tracemalloc.start()
+    ranked = evaluator.rank(model)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (ranked.ranks.values == others + 1).all() and ranked.constant == n
+    assert peak < 4 * n * others
 
 
 @pytest.mark.fidelity("T1", "T3")
