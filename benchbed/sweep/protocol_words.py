@@ -75,6 +75,8 @@ def _split(benchmark: Benchmark) -> list[str]:
         else f"Split seeds: {seeds}; search and tests are repeated for each and pooled."
     )
     words.append("Vocabulary, popularity and sampling weights come from training events alone.")
+    if benchmark.evaluation.candidates == "catalogue":
+        words.append("Negatives that a model draws evenly are drawn among all candidates, items without training events too.")
     return words
 
 
