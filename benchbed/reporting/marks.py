@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchbed.evaluation.significance import Comparison
+from benchbed.reporting.runs import place_of
 from benchbed.tracking.reading import RunRecord, SweepRecord
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def marks_of(
     if reason := _not_converged(record, row, best, done):
         marks.append(Mark("not converged", reason))
     marks += _of_runs(record, row)
+    marks += _said_little(record, done)
     if row.rank is None:
         marks.append(Mark("no test result", "No final run of this model has a test result."))
     return marks
@@ -100,6 +102,36 @@ def _of_runs(record: SweepRecord, row: LeaderboardRow) -> list[Mark]:
     missing = seeds["planned"] - seeds["ended"]
     if row.rank is not None and missing > 0:
         marks.append(Mark(f"{missing} missing", "Final seeds that have not run yet."))
+    return marks
+
+
+def _said_little(record: SweepRecord, done: Sequence[RunRecord]) -> list[Mark]:
+    """Final runs of networks with dead units, and test cases whose candidates all got one score."""
+    marks = []
+    several = len(record.benchmark["split"].get("seeds") or [0]) > 1
+    dead = [run for run in done if run.closed.get("dead_relu")]
+    if dead:
+        which = "; ".join(
+            f"{place_of(run, several_splits=several)} ({100 * float(run.closed.get('constant_users') or 0):.1f} % of users)"
+            for run in dead
+        )
+        meaning = (
+            f"{which}. Final runs whose rectified units died: to more than 1 % of the users all items are the same, or "
+            "training pairs are told from others no better than by chance. What they reach says little about the model. Never "
+            "redrawn; they count in the mean."
+        )
+        marks.append(Mark(f"{len(dead)} with dead units", meaning))
+    constant = {run.key: float(run.closed.get("constant_cases") or 0) for run in done}
+    if any(constant.values()):
+        cases = sum(float(run.closed.get("cases") or 0) for run in done)
+        worst = max(done, key=lambda run: constant[run.key])
+        share = sum(constant.values()) / max(cases, 1.0)
+        meaning = (
+            f"Of {cases:.0f} test cases of {len(done)} final run{'s' if len(done) > 1 else ''} {sum(constant.values()):.0f} "
+            f"got one score for all candidates (most: {constant[worst.key]:.0f}, {place_of(worst, several_splits=several)}): "
+            "their order is none of the model's."
+        )
+        marks.append(Mark(f"constant scores {100 * share:.1f} %" if share >= 0.001 else "constant scores < 0.1 %", meaning))
     return marks
 
 

@@ -16,6 +16,7 @@ from benchbed.reporting.leaderboard import Leaderboard
 from benchbed.reporting.svg import short
 from benchbed.reporting.words import (
     NOTHING,
+    case_key,
     cutoff_of,
     duration,
     fold_in_words,
@@ -189,10 +190,7 @@ def _dataset(board: Leaderboard) -> list[tuple[str, str]]:
 def _audit_of_protocol(audit: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """The audit of a split; of the case counts under every rule, those under the rules of this benchmark."""
     facts = dict(audit)
-    names = ["seen_items", "candidates", "unknown_targets", "targets"]
-    if evaluation.get("mode") == "click_through":
-        names = ["mode", "candidates", "unknown_targets"]
-    rules = "-".join(str(evaluation.get(name)) for name in names)
+    rules = case_key(evaluation)
     cases = facts.pop("cases", None)
     if isinstance(cases, Mapping):
         found = {part: rows[rules] for part, rows in cases.items() if isinstance(rows, Mapping) and rules in rows}

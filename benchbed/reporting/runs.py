@@ -29,8 +29,13 @@ class FinalRun:
 
     def place(self, *, several_splits: bool) -> str:
         """Which run it is, in words."""
-        split = f"split {self.split_seed}, " if several_splits else ""
-        return f"{split}seed {self.seed}"
+        return place_of(self, several_splits=several_splits)
+
+
+def place_of(run: FinalRun | RunRecord, *, several_splits: bool) -> str:
+    """Which run it is, in words."""
+    split = f"split {run.split_seed}, " if several_splits else ""
+    return f"{split}seed {run.seed}"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from benchbed.evaluation.protocol import VARIANTS
 from benchbed.reporting.leaderboard import Leaderboard, LeaderboardRow
@@ -37,10 +39,41 @@ def mode_notice(record: SweepRecord) -> str:
     return ""
 
 
+def case_key(evaluation: Mapping[str, Any]) -> str:
+    """Under what the audit of a split counts the cases of an evaluation block."""
+    names = ["seen_items", "candidates", "unknown_targets", "targets"]
+    if evaluation.get("mode") == "click_through":
+        names = ["mode", "candidates", "unknown_targets"]
+    return "-".join(str(evaluation.get(name)) for name in names)
+
+
 def flaw_words(record: SweepRecord) -> list[str]:
-    """How many of the negatives that came with the data are none; one sentence for each split that differs."""
-    if record.benchmark["evaluation"].get("negatives") != "shipped":
+    """What is wrong with listed negatives, and which cases have none; one sentence for each split that differs."""
+    if record.mode != "sampled":
         return []
+    told = _flawed(record) if record.benchmark["evaluation"].get("negatives") == "shipped" else []
+    for split in record.facts.get("splits") or ():
+        tested = [run.closed for run in record.finals if run.test and run.split_seed in (None, split.get("seed"))]
+        facts = next((closed for closed in tested if closed.get("cases") is not None), None)
+        if facts is None:
+            continue
+        cases, counted = int(facts["cases"]), (split.get("audit") or {}).get("cases", {}).get("test", {})
+        before = counted.get(case_key(record.benchmark["evaluation"]), {}).get("cases", cases)
+        if before > cases:
+            told.append(
+                f"{before - cases} of {before} test cases have no negative among the candidates and are left out: any model "
+                "would put their targets first."
+            )
+        if short := int(facts.get("cases_with_fewer_negatives") or 0):
+            told.append(
+                f"For {short} of {cases} test cases fewer than {record.benchmark['evaluation']['negatives']} negatives "
+                f"could be drawn (fewest {int(facts['fewest_negatives'])}): no more candidates are free."
+            )
+    return list(dict.fromkeys(told))
+
+
+def _flawed(record: SweepRecord) -> list[str]:
+    """How many of the negatives that came with the data are none."""
     fate = {"drop": "are dropped", "keep": "stay in the lists"}[record.benchmark["evaluation"].get("flawed_negatives", "drop")]
     told = []
     for split in record.facts.get("splits") or ():
@@ -50,7 +83,7 @@ def flaw_words(record: SweepRecord) -> list[str]:
                 f"Of {counts['negatives']} shipped negatives {counts['target_itself']} are the target of their own case, and "
                 f"{counts['in_history']} stand in the user's history ({where}): these {fate}."
             )
-    return list(dict.fromkeys(told))
+    return told
 
 
 def notices(record: SweepRecord) -> list[str]:

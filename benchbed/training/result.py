@@ -33,8 +33,9 @@ class TestResult:
         Means over users or cases, as the protocol says, by column; without those that the model does not have.
     facts
         ``cases``, ``coverage`` (share of candidates that are in some list of ``select_by``'s cutoff; of full rankings alone),
-        ``constant_cases`` (all candidates got one score), ``test_seconds``; with listed negatives ``negatives``, with labelled
-        rows ``rows``.
+        ``constant_cases`` (all candidates got one score), ``test_seconds``; with listed negatives ``negatives``,
+        ``fewest_negatives`` of a case and, of drawn ones, ``cases_with_fewer_negatives`` than asked for; with labelled rows
+        ``rows``.
     table
         One row a case: ``user``, ``n_targets``, every metric column, ``target_ranks``, ``top_items`` (model indices) and
         ``top_scores``. Ranks and lists are the model's own, also where the metrics are of re-ranked lists. Among listed
@@ -113,6 +114,9 @@ def make_result(
     }
     if cases.others is not None:
         facts["negatives"] = float(len(cases.others.values))
+        facts["fewest_negatives"] = float(cases.others.lengths.min()) if len(cases) else 0.0
+        if isinstance(protocol.negatives, int):
+            facts["cases_with_fewer_negatives"] = float((cases.others.lengths < protocol.negatives).sum())
     if ranked.top_items is not None and ranked.top_scores is not None:
         width = ranked.top_items.shape[1]
         offsets = pa.array(np.arange(len(cases) + 1) * width, pa.int32())

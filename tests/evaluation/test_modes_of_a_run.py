@@ -63,6 +63,7 @@ def test_a_run_is_chosen_and_tested_among_drawn_negatives(dataset: Any, tmp_path
     table = result.table
     assert set(table.column("n_negatives").to_pylist()) == {15} and "top_items" not in table.column_names
     assert (result.facts["negatives"], "coverage" in result.facts) == (15 * len(table), False)
+    assert (result.facts["fewest_negatives"], result.facts["cases_with_fewer_negatives"]) == (15, 0)
     ranks = table.column("target_ranks").combine_chunks()
     given = Ragged(ranks.values.to_numpy().astype(np.int64), ranks.offsets.to_numpy().astype(np.int64))
     assert result.metrics["ndcg@3"] == pytest.approx(metric_values(given, ["ndcg@3"])["ndcg@3"].mean())
@@ -79,6 +80,15 @@ class Constant:
 
     def pair_scores(self, histories: Histories, owner: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         return torch.full((len(items),), 0.25)
+
+
+def test_cases_with_fewer_negatives_than_asked_for_are_counted(dataset: Any, tmp_path: Path) -> None:
+    """60 items: who has more than 8 of them cannot get 52 others."""
+    said = Protocol(mode="sampled", negatives=52, seen_items="exclude", cutoffs=(3,), select_by="ndcg@3")
+    _, result = run_of(dataset, {"kind": "leave_one_out"}, said, "popularity", tmp_path)
+    lengths = np.array(result.table.column("n_negatives").to_pylist())
+    assert result.facts["fewest_negatives"] == lengths.min() < 52
+    assert 0 < result.facts["cases_with_fewer_negatives"] == (lengths < 52).sum() < len(lengths)
 
 
 @pytest.mark.fidelity("T3")

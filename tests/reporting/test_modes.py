@@ -183,6 +183,65 @@ def test_the_sampled_mode_is_called_by_its_name():
         assert flaws in told and "these stay in the lists" in told
 
 
+def with_facts(board, evaluation=None, **facts):
+    """The same board, with facts of every final run; a fact may depend on the run."""
+
+    def told(run):
+        return replace(run, closed={**run.closed, **{name: f(run) if callable(f) else f for name, f in facts.items()}})
+
+    record = replace(board.record, finals=tuple(map(told, board.record.finals)))
+    record = replace(record, benchmark=record.benchmark | {"evaluation": record.benchmark["evaluation"] | (evaluation or {})})
+    return make_leaderboard(record, lambda run, columns: pd.DataFrame({"user": range(30), columns[1]: 0.1}))
+
+
+def test_cases_without_negatives_and_with_fewer_are_told():
+    plain = in_memory([Model("a"), Model("b", baseline=True, counting=True)])
+    evaluation = {"mode": "sampled", "negatives": 99}
+    counts = {"cases": {"test": {"exclude-vocabulary-miss-rest": {"cases": 50}}}}
+    facts = plain.record.facts | {"splits": [{"seed": 42, "audit": counts}]}
+    plain = replace(plain, record=replace(plain.record, facts=facts))
+    board = with_facts(plain, evaluation, cases=47.0, cases_with_fewer_negatives=5.0, fewest_negatives=12.0)
+    short, left_out = (
+        "For 5 of 47 test cases fewer than 99 negatives could be drawn (fewest 12)",
+        "3 of 50 test cases have no negative",
+    )
+    for told in (render_page(board), to_markdown(board)):
+        assert short in told and left_out in told
+    for other in (
+        with_facts(plain, evaluation, cases=50.0, cases_with_fewer_negatives=0.0, fewest_negatives=99.0),
+        with_facts(plain, {}, cases=47.0),
+    ):
+        assert not any("could be drawn" in told or "left out" in told for told in (render_page(other), to_markdown(other)))
+
+
+@pytest.mark.fidelity("M6")
+def test_networks_with_dead_units_are_marked_with_their_runs(clicks):
+    def dead(run):
+        return float(run.model == "mkr" and (run.split_seed, run.seed) in ((5, 2), (6, 1)))
+
+    board = with_facts(clicks, dead_relu=dead, constant_users=lambda run: 0.25 * dead(run))
+    mark = next(mark for mark in row_of(board, "mkr").marks if mark.word == "2 with dead units")
+    assert mark.warning and mark.meaning.startswith(
+        "split 5, seed 2 (25.0 % of users); split 6, seed 1 (25.0 % of users). Final"
+    )
+    for told in (render_page(board), to_markdown(board)):
+        assert "2 with dead units" in told and "says little about the model" in told
+    assert not any("dead" in word for word in (*marks(board, "item_knn"), *marks(clicks, "mkr")))
+
+
+def test_cases_with_constant_scores_are_counted_where_there_are_any(clicks):
+    board = with_facts(
+        clicks, cases=200.0, constant_cases=lambda run: 30.0 * (run.model == "mkr" and (run.split_seed, run.seed) == (6, 3))
+    )
+    mark = next(mark for mark in row_of(board, "mkr").marks if mark.word.startswith("constant"))
+    assert mark.warning and mark.word == "constant scores 2.5 %"
+    assert mark.meaning.startswith(
+        "Of 1200 test cases of 6 final runs 30 got one score for all candidates (most: 30, split 6, seed 3)"
+    )
+    assert "constant scores 2.5 %" in render_page(board) and "constant scores 2.5 %" in to_markdown(board)
+    assert not any("constant" in word for word in marks(board, "item_knn"))
+
+
 def test_the_terminal_shows_metrics_without_a_cutoff(clicks, tmp_path, capsys):
     show_table(next(path for path in write_files(clicks, tmp_path) if path.suffix == ".csv"), "")
     shown = capsys.readouterr().out
