@@ -47,7 +47,7 @@ def linked_ids(card: Card) -> str:
 
 
 def clean(connection: DuckDBPyConnection, card: Card, *, timed: bool, rejected: int) -> list[Step]:
-    """Apply the rules of a card to the table ``log``.
+    """Apply the rules of a card to the table ``log``; ``min_rating`` leaves the pairs that it drops in ``low_rated``.
 
     Returns
     -------
@@ -62,6 +62,10 @@ def clean(connection: DuckDBPyConnection, card: Card, *, timed: bool, rejected: 
         connection.execute(f"DELETE FROM log WHERE item NOT IN (SELECT code FROM item_codes WHERE id IN ({linked_ids(card)}))")
         steps.append(_counted(connection, "linked_items", "the item is no entity of the graph", steps[-1]))
     if rules.min_rating is not None:
+        # Kept for whoever draws negatives: what a user disliked is another thing than what nothing is known of.
+        connection.execute(
+            f'CREATE TABLE low_rated AS SELECT DISTINCT "user", item FROM log WHERE NOT rating >= {rules.min_rating!r}'
+        )
         connection.execute(f"DELETE FROM log WHERE NOT rating >= {rules.min_rating!r}")
         steps.append(_counted(connection, "min_rating", f"rating below {rules.min_rating:g}", steps[-1]))
     if rules.duplicates != "keep":

@@ -7,7 +7,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,7 +23,7 @@ from benchbed.data.fingerprints import RULES_VERSION, content_hash, prepared_fin
 from benchbed.data.raw_files import RawFile, find_raw_files
 from benchbed.data.staging import Progress, judge_rejected, stage
 from benchbed.data.stored import is_whole, read_json, sizes
-from benchbed.data.tables import write_table, write_tables
+from benchbed.data.tables import LOW_RATED, write_table, write_tables
 from benchbed.errors import DataError
 from benchbed.workspace import Workspace, replacing
 
@@ -38,7 +38,8 @@ class Prepared:
     ----------
     folder
         Holds ``interactions.parquet``, ``items.parquet``, ``users.parquet``, perhaps ``graph.parquet``, ``entities.parquet``
-        and ``relations.parquet``, then ``rejected.parquet``, ``manifest.json``, ``audit.json`` and ``splits/``.
+        and ``relations.parquet``, ``low_rated.parquet`` where ``min_rating`` dropped pairs, then ``rejected.parquet``,
+        ``manifest.json``, ``audit.json`` and ``splits/``.
     manifest
         The content of ``manifest.json``.
     """
@@ -109,6 +110,8 @@ def prepare(card: Card, workspace: Workspace, raw: Path | None = None, progress:
         reusable = (
             previous if previous is not None and _same_rules(previous, card) and is_whole(folder, previous.manifest) else None
         )
+        if reusable is not None and (raw is not None or card.simulate is not None) and low_ratings_missing(reusable.manifest):
+            reusable = None
         if reusable is not None and raw is None:
             return _described_anew(reusable, card)
         files = _raw_files(card, workspace, raw, previous, progress)
@@ -151,6 +154,12 @@ def building_place(folder: Path) -> Path:
 def retired_place(folder: Path) -> Path:
     """Where the old folder lies for the moment between the two renames."""
     return folder.with_name(f".{folder.name}.retired")
+
+
+def low_ratings_missing(manifest: Mapping[str, Any]) -> bool:
+    """Whether a dataset was prepared before pairs with low ratings were kept, and has dropped some."""
+    dropped = any(step["step"] == "min_rating" and step["dropped"] for step in manifest["cleaning"])
+    return dropped and "low_rated" not in manifest
 
 
 def _same_rules(previous: Prepared, card: Card) -> bool:
@@ -270,7 +279,8 @@ def _build(card: Card, folder: Path, files: RawFiles, progress: Progress) -> Pre
 
 def _manifest(card: Card, files: RawFiles, building: Path, *, steps: Any, read: Any, facts: Any) -> dict[str, Any]:
     digests = {table: [file.hash() for file in group] for table, group in files.items()}
-    tables = sorted(path for path in building.glob("*.parquet") if path.name != "rejected.parquet")
+    # Low ratings follow from the raw files and the rules, which are in the fingerprint already.
+    tables = sorted(path for path in building.glob("*.parquet") if path.name not in ("rejected.parquet", LOW_RATED))
     raw, content = raw_fingerprint(digests), content_hash(tables)
     stamps = {table: [file.stamp() | {"sha256": file.digest} for file in group] for table, group in files.items()}
     return {

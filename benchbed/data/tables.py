@@ -15,6 +15,9 @@ from benchbed.data.database import identifier, literal, one_row
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+LOW_RATED = "low_rated.parquet"
+"""In a prepared dataset: pairs of user and item that ``clean.min_rating`` has dropped."""
+
 PARQUET = "(FORMAT parquet, COMPRESSION zstd)"
 
 
@@ -55,6 +58,8 @@ def write_tables(connection: DuckDBPyConnection, card: Card, folder: Path) -> di
         """,
         folder / "interactions.parquet",
     )
+    if card.clean.min_rating is not None:
+        facts["low_rated"] = _low_rated(connection, folder)
     if card.tables.negatives is not None:
         facts["negatives"] = _negatives(connection, folder)
     return facts
@@ -167,6 +172,21 @@ def _graph(connection: DuckDBPyConnection, card: Card, folder: Path) -> dict[str
         "relations": _count(connection, "relations"),
         "linked items": _count(connection, "entity_of_item"),
     }
+
+
+def _low_rated(connection: DuckDBPyConnection, folder: Path) -> int:
+    """Write ``low_rated.parquet`` ("user", item), if there is any: pairs of users and items that stay, whose events do not."""
+    connection.execute(
+        """
+        CREATE TABLE disliked AS
+        SELECT u.index AS "user", i.index AS item
+        FROM low_rated AS r JOIN user_numbers AS u ON u.code = r."user" JOIN item_numbers AS i ON i.code = r.item
+        WHERE (r."user", r.item) NOT IN (SELECT ("user", item) FROM log)
+        """
+    )
+    if pairs := _count(connection, "disliked"):
+        write_table(connection, 'SELECT "user", item FROM disliked ORDER BY ALL', folder / LOW_RATED)
+    return pairs
 
 
 def _negatives(connection: DuckDBPyConnection, folder: Path) -> dict[str, int]:

@@ -48,6 +48,8 @@ class Split(ABC):
         self.spec, self.seed, self.unit = spec, seed, unit
         self.edges: dict[str, int] = {}
         """The moment at which a part begins for everybody, where it is one and the same; known after :meth:`divide`."""
+        self.low_rated = False
+        """Whether there is a table ``low_rated`` ("user", item): pairs that cleaning has dropped, and that are no negatives."""
         self.listed: tuple[str, ...] = ()
         """Parts whose cases list negatives: views ``listed_valid``, ``listed_test`` ("user", item, place); known likewise."""
 

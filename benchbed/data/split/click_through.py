@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchbed.data.database import one_row
-from benchbed.data.dataset import Ragged
+from benchbed.data.dataset import IntArray, Ragged
 from benchbed.data.drawing import draw, hashed_ids
 from benchbed.data.split.base import Split, keyed
 
@@ -20,9 +20,9 @@ class ClickThrough(Split):
     """As MKR's authors do: negatives are drawn before anything is divided, and are fixed from then on.
 
     A positive is a pair of user and item in the cleaned log, however often it stands there. Each user gets as many negatives as
-    positives: items drawn without replacement among all of the dataset that the user has no event with, in any part. A user who
-    has events with more than half of the items gets fewer, and is counted. The rows of all users together are then divided by
-    ``ratios``.
+    positives: items drawn without replacement among all of the dataset that the user has no event with, in any part, and has
+    not rated below the card's ``min_rating``. A user who has too few of these gets fewer negatives, and is counted. The rows of
+    all users together are then divided by ``ratios``.
 
     The history of a case is the user's positives in the parts before; a user may have no history, no positives or no negatives
     in a part. Rows are divided at random, so that a history may be later than the targets.
@@ -81,11 +81,14 @@ class ClickThrough(Split):
     def warnings(self, counts: dict[str, int]) -> list[str]:
         """That time plays no part, and who has fewer negatives than positives."""
         told = ["Rows are divided at random: a history may be later than the targets, and training events than both."]
+        low = ", or have rated too many of them low" if counts.get("low_rated_pairs") else ""
         if users := counts["users_with_fewer_negatives"]:
             told.append(
-                f"{users} users have events with more than half of the items: {counts['negatives_missing']} negatives fewer "
-                "than positives could be drawn for them."
+                f"{users} users have events with more than half of the items{low}: {counts['negatives_missing']} negatives "
+                "fewer than positives could be drawn for them."
             )
+        if pairs := counts.get("low_rated_pairs"):
+            told.append(f"{pairs} pairs of user and item were rated below min_rating: these are no rows.")
         if repeated := counts["repeated_events"]:
             told.append(f"{repeated} events repeat an earlier pair of user and item; a pair is one row.")
         return told
@@ -100,7 +103,8 @@ class ClickThrough(Split):
         keys = hashed_ids([ids[owner] for owner in owners.tolist()])
         # Items are numbered from 1 in the order of their raw ids, so that a number stands for the same item in every split.
         catalogue = int(one_row(connection, "SELECT count(*) FROM items")[0])
-        drawn = draw(self.seed, keys, own.lengths, own, catalogue)
+        excluded = _with_low_rated(connection, user, item) if self.low_rated else own
+        drawn = draw(self.seed, keys, own.lengths, excluded, catalogue)
         made = pa.table({"user": owners[drawn.row_of_value], "item": drawn.values})
         connection.register("drawn_rows", made)
         connection.execute('CREATE TABLE drawn AS SELECT "user", item FROM drawn_rows')
@@ -114,6 +118,8 @@ class ClickThrough(Split):
 
     def _counts(self, connection: DuckDBPyConnection) -> dict[str, int]:
         found: dict[str, int] = {}
+        if self.low_rated:
+            found["low_rated_pairs"] = int(one_row(connection, "SELECT count(*) FROM low_rated")[0])
         for part in ("train", "valid", "test"):
             row = one_row(
                 connection,
@@ -127,3 +133,13 @@ class ClickThrough(Split):
             names = ("users", "positives", "negatives", "users_without_positives", "users_without_negatives")
             found |= {f"{part}_{name}": int(count) for name, count in zip(names, row, strict=True)}
         return found
+
+
+def _with_low_rated(connection: DuckDBPyConnection, user: IntArray, item: IntArray) -> Ragged:
+    """The items of each user of the positives, in the order of their numbers, and those that the user has rated low."""
+    pairs = connection.execute('SELECT "user", item FROM low_rated WHERE "user" IN (SELECT "user" FROM positives)').fetchnumpy()
+    users = np.concatenate([user, np.asarray(pairs["user"], dtype=np.int64)])
+    items = np.concatenate([item, np.asarray(pairs["item"], dtype=np.int64)])
+    order = np.argsort(users, kind="stable")
+    starts = np.unique(users[order], return_index=True)[1]
+    return Ragged(items[order], np.append(starts, len(items)).astype(np.int64))

@@ -15,6 +15,7 @@ from benchbed.data.prepare import (
     Prepared,
     building_place,
     exclusive,
+    low_ratings_missing,
     put_in_place,
     recover,
     retired_openings,
@@ -28,7 +29,7 @@ from benchbed.data.split.spec import SplitSpec
 from benchbed.data.split.temporal import TemporalSplit
 from benchbed.data.split.user_disjoint import PartialHistory, UserDisjoint
 from benchbed.data.stored import is_whole, read_json, readable_tables, sizes
-from benchbed.data.tables import write_table
+from benchbed.data.tables import LOW_RATED, write_table
 from benchbed.errors import DataError
 
 KINDS: dict[str, type[Split]] = {
@@ -97,9 +98,14 @@ def split_dataset(prepared: Prepared, spec: SplitSpec, seed: int) -> PreparedSpl
     Raises
     ------
     DataError
-        The dataset has no times and the split does not say how else to order events, no training events would be left, or
-        a prepared table cannot be read.
+        The dataset has no times and the split does not say how else to order events, no training events would be left, a
+        prepared table cannot be read, or the dataset was prepared before what the split needs was kept.
     """
+    if KINDS[spec.kind].labelled and low_ratings_missing(prepared.manifest):
+        raise DataError(
+            f"'{prepared.name}' was prepared before benchbed kept the pairs that min_rating drops; they must not be negatives.",
+            advice=f"Prepare it again from its raw files: benchbed prepare {prepared.name} --raw DIR",
+        )
     name = spec.split_id(seed)
     folder = prepared.folder / "splits" / name
     with exclusive(prepared.folder / f".{name}.lock"):
@@ -124,6 +130,9 @@ def _make(prepared: Prepared, spec: SplitSpec, seed: int, folder: Path) -> Prepa
             view(connection, table, str(prepared.folder / f"{table}.parquet"))
         if (shipped := prepared.folder / "negatives.parquet").is_file():
             view(connection, "negatives", str(shipped))
+        if (low := prepared.folder / LOW_RATED).is_file():
+            view(connection, "low_rated", str(low))
+            split.low_rated = True
         columns = {name: kind for name, kind, *_ in connection.execute("DESCRIBE interactions").fetchall()}
         timed = "timestamp" in columns
         order_events(connection, spec.ties, seed, columns, at_random=split.at_random)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 
 import numpy as np
@@ -10,10 +11,13 @@ from pydantic import ValidationError
 
 from benchbed.data.cases import Rules
 from benchbed.data.load import case_counts, load_training_data
+from benchbed.data.prepare import prepare
 from benchbed.data.split.make import split_dataset
 from benchbed.data.split.spec import SplitSpec
 from benchbed.data.vault import open_vault
 from benchbed.errors import DataError
+
+from ..conftest import make_card
 
 SPEC = SplitSpec(kind="click_through")
 RULES = Rules("keep", candidates="catalogue", mode="click_through")
@@ -132,6 +136,60 @@ def test_who_has_most_items_gets_fewer_negatives_and_is_counted(prepared_log):
     assert (counts["users_with_fewer_negatives"], counts["negatives_missing"], counts["repeated_events"]) == (1, 6, 4)
     told = " ".join(split.audit["warnings"])
     assert "6 negatives fewer" in told and "4 events repeat" in told
+
+
+def low_ratings_of(prepared):
+    users, items = ids(prepared, "users"), ids(prepared, "items")
+    rows = pq.read_table(prepared.folder / "low_rated.parquet").to_pylist()
+    return {(users[row["user"]], items[row["item"]]) for row in rows}
+
+
+RATED = {"columns": {"user": 0, "item": 1, "rating": 2}, "clean": {"min_rating": 4}}
+
+
+@pytest.mark.fidelity("M11")
+def test_what_a_user_rated_low_is_no_negative(prepared_log):
+    rng = np.random.default_rng(1)
+    rows = [(f"u{n % 20:02d}", f"i{rng.integers(40):02d}", int(rng.integers(1, 6))) for n in range(500)]
+    prepared = prepared_log(rows, **RATED)
+    positives = {(user, item) for user, item, rating in rows if rating >= 4}
+    left = {role: {pair[place] for pair in positives} for place, role in enumerate(("users", "items"))}
+    low = {(user, item) for user, item, _ in rows if user in left["users"] and item in left["items"]} - positives
+    assert low and low_ratings_of(prepared) == low
+    split = split_dataset(prepared, SPEC, 0)
+    labels = {pair: label for rows in rows_of(prepared, split).values() for pair, label in rows.items()}
+    assert not low & labels.keys() and {pair for pair, label in labels.items() if label} == positives
+    assert split.audit["counts"]["low_rated_pairs"] == len(low)
+    assert any(f"{len(low)} pairs of user and item were rated below" in told for told in split.audit["warnings"])
+
+
+def test_low_ratings_leave_too_few_items_and_no_trace_where_there_are_none(prepared_log):
+    rows = [("u", f"i{n}", 5 if n < 3 else 1) for n in range(8)] + [("v", f"i{n}", 5) for n in range(3, 10)]
+    split = split_dataset(prepared_log(rows, **RATED), SPEC, 0)
+    counts = split.audit["counts"]  # u may get i8 and i9, v the first three
+    assert (counts["users_with_fewer_negatives"], counts["negatives_missing"]) == (2, 1 + 4)
+    assert any("or have rated too many of them low" in told for told in split.audit["warnings"])
+    plain = prepared_log([row for row in rows if row[2] > 3], **RATED)
+    assert not (plain.folder / "low_rated.parquet").exists()
+    assert "low_rated_pairs" not in split_dataset(plain, SPEC, 0).audit["counts"]
+
+
+def test_low_ratings_are_in_no_fingerprint_and_are_kept_by_preparing_again(raw, workspace):
+    (raw / "log.tsv").write_text("".join(f"u{n % 9}\ti{n * n % 31}\t{n % 5 + 1}\n" for n in range(200)))
+    card = make_card(**RATED)
+    new = prepare(card, workspace, raw)
+    # As an earlier version has left it.
+    manifest = json.loads((new.folder / "manifest.json").read_text())
+    del manifest["low_rated"], manifest["sizes"]["low_rated.parquet"]
+    (new.folder / "manifest.json").write_text(json.dumps(manifest))
+    (new.folder / "low_rated.parquet").unlink()
+    old = prepare(card, workspace)
+    split_dataset(old, SplitSpec(kind="leave_one_out", ties="file"), 0)
+    with pytest.raises(DataError, match=r"before benchbed kept the pairs that min_rating drops(.|\n)*--raw DIR"):
+        split_dataset(old, SPEC, 0)
+    again = prepare(card, workspace, raw)
+    assert low_ratings_of(again) and again.fingerprint == old.fingerprint == new.fingerprint
+    assert split_dataset(again, SPEC, 0).audit["counts"]["low_rated_pairs"] == again.manifest["low_rated"] > 0
 
 
 def test_counts_are_known_without_opening_the_vault(prepared_log):
