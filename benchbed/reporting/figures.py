@@ -172,17 +172,19 @@ def _label(
     taken: list[tuple[float, float, float]],
     dots: Sequence[tuple[float, float]],
 ) -> None:
-    """Words beside a dot, moved until they cover neither other words nor other dots."""
+    """Words beside a dot, moved until they cover neither other words nor other dots; a line leads to those that are far off."""
     wide = 7.6 * len(words)
     sides = [side for side in (x + 10, x - 10 - wide) if side > 60 and side + wide < drawing.width] or [x - 10 - wide]
     start, place = sides[0], y + 4
-    for shift in (0, -14, 14, -26, 26, -40, 40):
+    for shift in (0, *(sign * 13 * step for step in range(1, 20) for sign in (-1, 1))):
         for side in sides:
             at = y + 4 + shift
             words_clear = all(abs(at - up) > 12 or side + wide < a or side > b for a, b, up in taken)
             dots_clear = all(abs(at - 4 - top) > 10 or not side - 6 < left < side + wide + 6 for left, top in dots)
             if words_clear and dots_clear and 14 < at < drawing.height - 52:
                 taken.append((side, side + wide, at))
+                if abs(shift) > 26:
+                    drawing.line(x, y, x + (8 if side > x else -8), at - 4, "rail")
                 drawing.text(side if side > x else x - 10, at, words, "label", "start" if side > x else "end")
                 return
     drawing.text(start, place, words, "label")

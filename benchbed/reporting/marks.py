@@ -131,7 +131,7 @@ def _said_little(record: SweepRecord, done: Sequence[RunRecord]) -> list[Mark]:
             f"got one score for all candidates (most: {constant[worst.key]:.0f}, {place_of(worst, several_splits=several)}): "
             "their order is none of the model's."
         )
-        marks.append(Mark(f"constant scores {100 * share:.1f} %" if share >= 0.001 else "constant scores < 0.1 %", meaning))
+        marks.append(Mark(f"constant scores {100 * share:.1f} %" if share >= 0.001 else "constant scores under 0.1 %", meaning))
     return marks
 
 

@@ -9,6 +9,7 @@ import pytest
 from made_up_sweep import Model, five_models
 from test_leaderboard import in_memory
 
+from benchbed.reporting.figures import cost_quality
 from benchbed.reporting.files import write_files
 from benchbed.reporting.page import render_page
 
@@ -146,6 +147,21 @@ def test_figures_hold_no_broken_numbers():
         for drawing in re.findall(r"<svg.*?</svg>", render_page(make()), re.DOTALL):
             numbers = re.findall(r'(?:cx|cy|x1|x2|y1|y2|x|y|d)="([^"]*)"', drawing)
             assert not any(word in text for text in numbers for word in ("nan", "inf"))
+
+
+def test_names_beside_dots_that_lie_close_together_cover_neither_each_other_nor_a_dot():
+    models = [Model(f"a_model_of_kind_{n}", 0.1 + 0.0001 * n, trials=2, seed_noise=0.00001) for n in range(14)]
+    drawing = cost_quality(in_memory(models))
+    found = re.findall(r'<text x="([^"]*)" y="([^"]*)" text-anchor="(start|end)" class="label"[^>]*>([^<]*)<', drawing)
+    dots = [(float(x), float(y)) for x, y in re.findall(r'<circle cx="([^"]*)" cy="([^"]*)" r="5"', drawing)]
+    boxes = []
+    for x, y, anchor, words in found:
+        left = float(x) - (7 * len(words) if anchor == "end" else 0)
+        boxes.append((left, left + 7 * len(words), float(y)))
+    assert len(boxes) == len(dots) == 14
+    for n, (left, right, at) in enumerate(boxes):
+        assert not any(abs(at - up) < 11 and left < b and a < right for a, b, up in boxes[:n])
+        assert not any(at - 9 < y < at and left < x < right for x, y in dots)
 
 
 def test_files_replace_each_other_as_a_whole(tmp_path):
