@@ -150,7 +150,8 @@ def test_figures_hold_no_broken_numbers():
 
 
 def test_names_beside_dots_that_lie_close_together_cover_neither_each_other_nor_a_dot():
-    models = [Model(f"a_model_of_kind_{n}", 0.1 + 0.0001 * n, trials=2, seed_noise=0.00001) for n in range(14)]
+    qualities = [0.01, 0.5, *(0.1 + 0.0001 * n for n in range(12))]
+    models = [Model(f"a_model_of_kind_{n}", quality, trials=2, seed_noise=0.00001) for n, quality in enumerate(qualities)]
     drawing = cost_quality(in_memory(models))
     found = re.findall(r'<text x="([^"]*)" y="([^"]*)" text-anchor="(start|end)" class="label"[^>]*>([^<]*)<', drawing)
     dots = [(float(x), float(y)) for x, y in re.findall(r'<circle cx="([^"]*)" cy="([^"]*)" r="5"', drawing)]
