@@ -45,6 +45,7 @@ class FakeModel:
     user_mode = "inductive"
     reference = "None: it does not learn."
     needs: ClassVar[frozenset[str]] = frozenset()
+    labelled_only: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, config: FakeConfig, data: Any) -> None:
         """Every dataset will do."""
