@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -84,7 +85,26 @@ def cluster(address: str | None = None) -> Iterator[None]:
     try:
         yield
     finally:
+        _shut_down()
+
+
+def _shut_down() -> None:
+    """Leave Ray, with nothing of it left to be freed meanwhile.
+
+    Ray ends the whole process, without a word from Python, when a handle is freed while it shuts down. Tune leaves handles in
+    cycles of objects, and the collector may come upon these at any moment in any thread: so they are freed before, and it rests
+    until all is over.
+    """
+    import ray
+
+    gc.collect()
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
         ray.shutdown()
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _check_reachable(address: str) -> None:

@@ -277,13 +277,14 @@ def _drive(
                 done, untested = _both_stages(drive, _chosen(material, plans), look=False)
                 finished = done and (everything or _both_stages(drive, plans, look=True)[0])
         finally:
-            # What is done is on record before Ray is shut down: on a crowded machine Ray has ended the whole process there.
-            if done and lease.lost_to is None:
-                tracker.note({"finished": finished, "openings": drive.vault_openings()})
-            connection.close()
-            if not done and lease.lost_to is None:
+            # Trials of a sweep that was stopped may go on, and open the vault, until Ray is shut down; what is done is on record
+            # before, for Ray has been seen to end the whole process there.
+            if not done:
+                connection.close()
+            if lease.lost_to is None:
                 tracker.note({"finished": finished, "openings": drive.vault_openings()})
             sent = tracker.close(LAST_WORDS)
+            connection.close()
     return SweepOutcome(
         material.benchmark.name,
         material.sweep,
