@@ -277,8 +277,8 @@ def _drive(
                 done, untested = _both_stages(drive, _chosen(material, plans), look=False)
                 finished = done and (everything or _both_stages(drive, plans, look=True)[0])
         finally:
-            # Trials of a sweep that was stopped may go on, and open the vault, until Ray is shut down; what is done is on record
-            # before, for Ray has been seen to end the whole process there.
+            # Trials of a sweep that was stopped may go on, and open the vault, until Ray is shut down; what is done is on
+            # record before, for Ray has been seen to end the whole process there.
             if not done:
                 connection.close()
             if lease.lost_to is None:

@@ -12,7 +12,7 @@ from benchbed.engine import connect
 class Handle:
     """In a cycle, as Tune leaves its handles: only the collector frees it."""
 
-    freed_while: list[str] = []  # noqa: RUF012  # one list for all, emptied by the test
+    freed_while: list[str] = []  # one list for all, emptied by the test
     now = "before"
 
     def __init__(self) -> None:
