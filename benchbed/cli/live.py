@@ -93,9 +93,9 @@ class LiveTrials:
         table = Table(
             title=f"{self.title}  {self._clock()}", title_justify="left", box=None, pad_edge=False, header_style="bold"
         )
-        for column, justify in (("stage", "left"), ("model", "left"), ("", "left"), ("trials", "right"), ("pruned", "right"),
-                                ("failed", "right"), (f"best {self.select_by}", "right"), ("running", "left")):  # fmt: skip
-            table.add_column(column, justify=justify)  # type: ignore[arg-type]  # rich wants the literal type
+        numbers = ("trials", "pruned", "failed", f"best {self.select_by}")
+        for column in ("stage", "model", "", *numbers, "running"):
+            table.add_column(column, justify="right" if column in numbers else "left")
         for counts in self.counts.values():
             busy = [
                 f"{label.split()[-1]} " + ("starts" if best is None else f"epoch {epoch} {best:.4f}")

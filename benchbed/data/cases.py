@@ -31,21 +31,44 @@ class CaseRules(Protocol):
     """The options of the evaluation block that decide the cases."""
 
     @property
-    def seen_items(self) -> Literal["exclude", "keep"]: ...  # noqa: D102  # said above
+    def seen_items(self) -> Literal["exclude", "keep"]:
+        """Whether items of the history are candidates and targets."""
+        ...
+
     @property
-    def candidates(self) -> Literal["vocabulary", "catalogue"]: ...  # noqa: D102  # said above
+    def candidates(self) -> Literal["vocabulary", "catalogue"]:
+        """What is ranked."""
+        ...
+
     @property
-    def unknown_targets(self) -> Literal["miss", "drop"]: ...  # noqa: D102  # said above
+    def unknown_targets(self) -> Literal["miss", "drop"]:
+        """What becomes of targets outside the candidates."""
+        ...
+
     @property
-    def targets(self) -> Literal["rest", "next", "every_next"]: ...  # noqa: D102  # said above
+    def targets(self) -> Literal["rest", "next", "every_next"]:
+        """Which events after the cut are targets, and of which case."""
+        ...
+
     @property
-    def mode(self) -> Literal["full", "sampled", "click_through"]: ...  # noqa: D102  # said above
+    def mode(self) -> Literal["full", "sampled", "click_through"]:
+        """Whether all candidates are ranked, listed ones, or labelled rows told apart."""
+        ...
+
     @property
-    def negatives(self) -> Literal["shipped"] | int | None: ...  # noqa: D102  # said above
+    def negatives(self) -> Literal["shipped"] | int | None:
+        """Where listed negatives come from."""
+        ...
+
     @property
-    def flawed_negatives(self) -> Literal["drop", "keep"]: ...  # noqa: D102  # said above
+    def flawed_negatives(self) -> Literal["drop", "keep"]:
+        """What becomes of shipped negatives that are none."""
+        ...
+
     @property
-    def seed(self) -> int: ...  # noqa: D102  # said above
+    def seed(self) -> int:
+        """Of drawn negatives."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -319,11 +342,13 @@ def _count_labelled(raw: RawCases, model_index: IntArray, rules: CaseRules) -> C
 
 def all_rules(*, labelled: bool = False) -> Iterator[Rules]:
     """Every combination of options; with ``labelled`` also those of ``mode: click_through``."""
-    choices = (("exclude", "keep"), ("vocabulary", "catalogue"), ("miss", "drop"), ("rest", "next", "every_next"))
-    for chosen in product(*choices):
-        yield Rules(*chosen)  # type: ignore[arg-type]  # product() forgets the literal types
-    for candidates, unknown in product(*choices[1:3]) if labelled else ():
-        yield Rules("keep", candidates, unknown, mode="click_through")  # type: ignore[arg-type]  # as above
+    seen: tuple[Literal["exclude", "keep"], ...] = ("exclude", "keep")
+    unknown: tuple[Literal["miss", "drop"], ...] = ("miss", "drop")
+    targets: tuple[Literal["rest", "next", "every_next"], ...] = ("rest", "next", "every_next")
+    for chosen in product(seen, CANDIDATES, unknown, targets):
+        yield Rules(*chosen)
+    for candidates, what in product(CANDIDATES, unknown) if labelled else ():
+        yield Rules("keep", candidates, what, mode="click_through")
 
 
 def count_all_options(
