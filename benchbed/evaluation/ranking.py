@@ -18,8 +18,9 @@ from benchbed.evaluation.averages import mean_over
 from benchbed.evaluation.diversity import Variety
 from benchbed.evaluation.listed import LabelledCases, LabelledRows, ListedCases
 from benchbed.evaluation.metrics import FloatArray, metric_values
-from benchbed.evaluation.protocol import Protocol
-from benchbed.evaluation.scoring import BLOCK_ROWS, NanScores, Proposer, Scorer, block_scores
+from benchbed.evaluation.protocol import Protocol, parse_column
+from benchbed.evaluation.refining import refine
+from benchbed.evaluation.scoring import BLOCK_ROWS, CoarseScorer, CoarseScores, NanScores, Proposer, Scorer, block_scores
 
 __all__ = ["Evaluator", "NanScores", "RankedCases", "Scorer"]
 
@@ -91,7 +92,7 @@ class Evaluator:
             self.listed = LabelledCases(cases, drop_unknown=protocol.unknown_targets == "drop")
 
     @torch.inference_mode()
-    def rank(self, model: Scorer, top: int = 0, variety: Variety | None = None) -> RankedCases:
+    def rank(self, model: Scorer, top: int = 0, variety: Variety | None = None, *, coarse: bool = False) -> RankedCases:
         """Score every case and rank its targets, or judge its labelled rows.
 
         Parameters
@@ -102,6 +103,9 @@ class Evaluator:
             Length of the lists to keep; where listed items alone are compared there are none.
         variety
             Gets the lists of every block, for re-ranking; ``top`` must be its cutoff at least.
+        coarse
+            Begin with coarse scores, of a model that has them (:class:`CoarseScorer`). Ranks up to the largest cutoff are
+            those of exact scores, as far as :mod:`benchbed.evaluation.refining` can tell; further ones are not.
 
         Raises
         ------
@@ -117,11 +121,14 @@ class Evaluator:
         ranks: list[Tensor] = []
         heads: list[tuple[Tensor, Tensor]] = []
         constant = torch.zeros((), dtype=torch.int64, device=self.device)
-        give = block_scores(model, self.histories)
+        rough = model.coarse_scores(self.histories) if coarse and isinstance(model, CoarseScorer) else None
+        give = rough.exact if rough else block_scores(model, self.histories)
         for start in range(0, len(self.cases), step):
             stop = min(start + step, len(self.cases))
             block = self.histories.block(start, stop)
-            scores = self._candidate_scores(model.name, give(start, stop), block)
+            scores = self._refined(model.name, rough, block, start, top) if rough else None
+            if scores is None:
+                scores = self._candidate_scores(model.name, give(start, stop), block)
             constant += self._constant(scores, block)
             low, high = (int(self.cases.targets.offsets[edge]) for edge in (start, stop))
             ranks.append(self._ranks(scores, self.target_rows[low:high] - start, self.targets[low:high]))
@@ -175,6 +182,12 @@ class Evaluator:
         if self.protocol.seen_items == "exclude":
             scores[block.rows, block.items] = -torch.inf
         return scores
+
+    def _refined(self, name: str, rough: CoarseScores, block: Histories, start: int, top: int) -> Tensor | None:
+        """Scores of a block that are exact where they decide; None where too many of them do."""
+        scores = self._candidate_scores(name, rough.coarse(start, start + len(block)), block)
+        places = max(top, *(parse_column(column)[1] for column in self.protocol.columns))
+        return scores if refine(scores, rough, start, places) else None
 
     def _constant(self, scores: Tensor, block: Histories) -> Tensor:
         """Number of rows whose candidates all have the same score."""

@@ -58,6 +58,36 @@ class PairScorer(Protocol):
         ...
 
 
+class CoarseScores(Protocol):
+    """Scores of a few digits, and the means to have them in full."""
+
+    def coarse(self, start: int, stop: int) -> Tensor:
+        """Coarse scores of all items for the histories from one number to another."""
+        ...
+
+    def exact(self, start: int, stop: int) -> Tensor:
+        """The same in full, those of :func:`block_scores`."""
+        ...
+
+    def pairs(self, owner: Tensor, items: Tensor) -> Tensor:
+        """(P,) exact scores of ``items[p]`` for the history ``owner[p]``."""
+        ...
+
+
+@runtime_checkable
+class CoarseScorer(Protocol):
+    """A model that may be told to score in fewer digits than it was trained in."""
+
+    @property
+    def scores_coarsely(self) -> bool:
+        """Whether its configuration asks for that."""
+        ...
+
+    def coarse_scores(self, histories: Histories) -> CoarseScores:
+        """Its coarse scores."""
+        ...
+
+
 def block_scores(model: Scorer, histories: Histories) -> Callable[[int, int], Tensor]:
     """The model's scores of all items for the histories from one number to another."""
     if isinstance(model, BlockScorer):

@@ -55,6 +55,8 @@ class Recommender(nn.Module):
     labelled_only
         Hyper-parameter -> the value that takes the labelled rows of a click-through split, and works on no other split. A model
         with ``fold_in_steps`` scores users without a trained row under it, too.
+    full_ranking_only
+        Hyper-parameter -> the value that has an effect in full rankings alone (``evaluation.mode: full``).
     ceiling
         True for what knows the truth that the data were made of: shown beside the others, ranked against none.
 
@@ -79,6 +81,7 @@ class Recommender(nn.Module):
     trained_by: ClassVar[Literal["gradient", "solving", "counting"]] = "gradient"
     logits: ClassVar[bool] = False
     labelled_only: ClassVar[Mapping[str, Any]] = {}
+    full_ranking_only: ClassVar[Mapping[str, Any]] = {}
     ceiling: ClassVar[bool] = False
 
     def __init__(self, config: Any, data: TrainingData) -> None:

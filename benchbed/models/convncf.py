@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchbed.data.dataset import TrainingData
+from benchbed.data.histories import Histories
 from benchbed.models.base import ModelConfig
 from benchbed.models.convncf_config import ConvNCFConfig
 from benchbed.models.pairwise import PRETRAINING, Triples, shown_as_mean, tower_bpr
@@ -40,6 +41,10 @@ class Frozen:
     bias: Tensor
     items: Tensor
 
+    def to(self, dtype: torch.dtype) -> Frozen:
+        """The tower in other digits; head and bias, which sum up in the end, as they are."""
+        return replace(self, weights=self.weights.with_tensors([tensor.to(dtype) for tensor in self.weights.tensors]))
+
 
 class ConvNCF(TwoTables):
     """score(u, i) = w . g(p_u q_i') + b, with g a tower of convolutions with ReLU that ends in one place.
@@ -64,6 +69,7 @@ class ConvNCF(TwoTables):
     name = "convncf"
     Config = ConvNCFConfig
     reference = "He et al. (IJCAI 2018), ConvNCF."
+    full_ranking_only: ClassVar[Mapping[str, Any]] = {"scoring": "bf16"}
     epochs_begun: Tensor
 
     def __init__(self, config: ConvNCFConfig, data: TrainingData) -> None:
@@ -182,9 +188,10 @@ class ConvNCF(TwoTables):
 
     def row_scores(self, rows: Tensor, items: Tensor | None, side: Frozen) -> Tensor:
         """See :meth:`FoldIn.row_scores`: a block of items after the other, each with all users."""
-        table = side.items if items is None else side.items[items]
+        digits = side.weights.first.dtype
+        table = (side.items if items is None else side.items[items]).to(digits)
         scores = rows.new_empty(len(table), len(rows))
-        patches = side.weights.user_patches(rows)
+        patches = side.weights.user_patches(rows.to(digits))
         pairs = pairs_per_block(side.weights, rows.device)
         height = min(pairs, ITEMS_AT_ONCE * (16 if rows.is_cuda else 1))
         width = max(1, pairs // height)
@@ -196,8 +203,18 @@ class ConvNCF(TwoTables):
                 chosen = patches[left : left + width]
                 spread = chosen.flatten(0, 1).expand(len(products), -1, -1)
                 features = block.forward(spread, products, len(items), len(chosen))
-                scores[top : top + height, left : left + width] = (features @ side.head).view(len(items), -1)
+                found = features.to(side.head.dtype) @ side.head
+                scores[top : top + height, left : left + width] = found.view(len(items), -1)
         return scores.add_(side.bias).T
+
+    @property
+    def scores_coarsely(self) -> bool:
+        """Whether validations may begin with the scores of a tower in bfloat16."""
+        return self.config.scoring == "bf16"
+
+    def coarse_scores(self, histories: Histories) -> BFloat16Scores:
+        """Of the tower in bfloat16; users are folded in in full."""
+        return BFloat16Scores(self, self.fold_in(histories))
 
     def row_pair_scores(self, rows: Tensor, owner: Tensor, items: Tensor, side: Frozen) -> Tensor:
         """See :meth:`FoldIn.row_pair_scores`; no other pair is scored."""
@@ -210,6 +227,27 @@ class ConvNCF(TwoTables):
         for chosen, features in features_of_pairs(side.weights, users, side.items[items]):
             scores[chosen] = features @ side.head
         return scores.add_(side.bias)
+
+
+class BFloat16Scores:
+    """What a ranking asks for that begins with coarse scores; users are folded in once for all of it."""
+
+    def __init__(self, model: ConvNCF, rows: Tensor) -> None:
+        self.model, self.rows = model, rows
+        self.side = model.item_side()
+        self.low = self.side.to(torch.bfloat16)
+
+    def coarse(self, start: int, stop: int) -> Tensor:
+        """(stop - start, n_items + 1) scores of the tower in bfloat16."""
+        return self.model.row_scores(self.rows[start:stop], None, self.low)
+
+    def exact(self, start: int, stop: int) -> Tensor:
+        """(stop - start, n_items + 1) scores in full."""
+        return self.model.row_scores(self.rows[start:stop], None, self.side)
+
+    def pairs(self, owner: Tensor, items: Tensor) -> Tensor:
+        """(P,) scores in full of single items."""
+        return self.model.row_pair_scores(self.rows, owner, items, self.side)
 
 
 def _norms(tensors: Any) -> Tensor:

@@ -106,6 +106,10 @@ class ConvNCFConfig(FoldInConfig):
         Epochs of MF-BPR on the tables before the first epoch, within its time; its Adagrad's rate; its penalty. The authors
         take 500 epochs, and RecBole 0 by default. Without them the authors' penalties pull the network to zero before the
         vectors, which start small, have come to mean anything.
+    scoring
+        ``bf16``: validations of a run score in bfloat16 and score anew, in full, what decides about the first places of a list.
+        The first validation is made both ways; where anybody's metrics differ, the run stays with ``fp32`` and tells. Tests are
+        always ranked in ``fp32``. Pays on processors and GPUs with products of bfloat16.
     fold_in_steps, fold_in_learning_rate
         Of Adagrad, on a user's row. Few and large steps, because each one passes the tower with the whole history.
 
@@ -138,6 +142,7 @@ class ConvNCFConfig(FoldInConfig):
     pretrain_epochs: int = Field(50, ge=0)
     pretrain_learning_rate: float = Field(0.05, gt=0)
     pretrain_regularisation: float = Field(0.01, ge=0)
+    scoring: Literal["fp32", "bf16"] = "fp32"
     fold_in_steps: int = Field(5, ge=0)
     fold_in_learning_rate: float = Field(0.2, gt=0)
 

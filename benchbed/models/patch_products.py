@@ -133,11 +133,13 @@ class PatchBlock:
         self._spread, self._products, self._items, self._users = spread, products, items, users
         maps = self._result(0).view(len(products), spread.shape[1], -1)
         torch.bmm(spread, products, out=maps)
-        maps.relu_()
+        _relu(maps)
         for layer in range(1, len(self._sides)):
-            torch.addmm(
-                self.weights.biases[layer], self._input(layer), self.weights.matrices[layer - 1], out=self._result(layer)
-            ).relu_()
+            _relu(
+                torch.addmm(
+                    self.weights.biases[layer], self._input(layer), self.weights.matrices[layer - 1], out=self._result(layer)
+                )
+            )
         return self._result(len(self._sides) - 1)
 
     def backward(self, gradient: Tensor, sums: Sequence[Tensor] | None) -> Tensor:
@@ -215,6 +217,18 @@ class PatchBlock:
         return self._items, side, self._users, side, k, k, self._widths[layer - 1]
 
 
+def _relu(maps: Tensor) -> None:
+    """Negative numbers become 0.
+
+    Those of bfloat16 are negative as integers, too, and integers are cut twice as fast; a NaN may get lost there, which is why
+    nothing rests on coarse scores alone.
+    """
+    if maps.dtype == torch.bfloat16 and not maps.is_cuda:
+        maps.view(torch.int16).clamp_min_(0)
+    else:
+        maps.relu_()
+
+
 def _through_relu(gradient: Tensor, results: Tensor) -> None:
     """Set a gradient to zero where the results are."""
     torch.ops.aten.threshold_backward.grad_input(gradient, results, 0, grad_input=gradient)
@@ -289,7 +303,7 @@ class PatchTower(nn.Module):
 def pairs_per_block(weights: PatchWeights, device: torch.device) -> int:
     """How many pairs are worked off at once: as many as keep the first layer's results in the cache."""
     side = math.prod(weights.kernels[1:])
-    numbers = BLOCK_BYTES * (64 if device.type == "cuda" else 1) // 4
+    numbers = BLOCK_BYTES * (64 if device.type == "cuda" else 1) // weights.first.element_size()
     return max(1, numbers // (side * side * len(weights.biases[0])))
 
 

@@ -14,7 +14,6 @@ from benchbed.reporting.figures_diversity import lambda_curves
 from benchbed.reporting.leaderboard import Leaderboard, LeaderboardRow, make_leaderboard
 from benchbed.reporting.words import (
     duration,
-    fold_in_words,
     headline,
     means_over,
     notices,
@@ -23,6 +22,7 @@ from benchbed.reporting.words import (
     rank_words,
     remarks,
     run_table,
+    scoring_words,
     spread_over,
     title_of,
     variant_words,
@@ -216,9 +216,9 @@ def to_markdown(board: Leaderboard) -> str:
 
 
 def _remarks(board: Leaderboard) -> list[str]:
-    """What the marks mean, and how user vectors were made."""
+    """What the marks mean, and how scores came about."""
     lines = [f"- **{_cell(word)}** ({_cell(', '.join(models))}): {_cell(meaning)}" for word, meaning, models in remarks(board)]
-    lines += [f"- {_cell(row.model)}: {_cell(fold_in_words(row))}" for row in board.rows if row.fold_in]
+    lines += [f"- {_cell(row.model)}: {_cell(words)}" for row in board.rows if (words := scoring_words(row))]
     return [*lines, ""] if lines else []
 
 

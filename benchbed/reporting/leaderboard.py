@@ -11,7 +11,7 @@ from typing import Any
 from benchbed.evaluation.significance import Comparison, compare
 from benchbed.reporting.marks import Mark, marks_of
 from benchbed.reporting.published import PublishedLine, published_lines
-from benchbed.reporting.runs import FinalRun, FoldInFacts, final_runs, fold_in_facts
+from benchbed.reporting.runs import CoarseFacts, FinalRun, FoldInFacts, coarse_facts, final_runs, fold_in_facts
 from benchbed.reporting.samples import ReadCases, closed_form, finals_of, test_row
 from benchbed.tracking.reading import RunRecord, SweepRecord
 
@@ -88,6 +88,8 @@ class LeaderboardRow:
         The ended final runs one by one.
     fold_in
         Of models with user vectors.
+    coarse
+        Of models that were told to score coarsely in validation.
     """
 
     model: str
@@ -111,6 +113,7 @@ class LeaderboardRow:
     seeds: dict[str, int]
     runs: tuple[FinalRun, ...]
     fold_in: FoldInFacts | None
+    coarse: CoarseFacts | None
     marks: tuple[Mark, ...]
 
 
@@ -224,6 +227,7 @@ def _row(record: SweepRecord, model: str, comparison: Comparison | None, best_ba
         seeds=_seeds(record, counted, ended, runs),
         runs=runs,
         fold_in=fold_in_facts(done, configurations),
+        coarse=coarse_facts(done),
         marks=(),
     )
     return replace(row, marks=tuple(marks_of(record, row, best, done, comparison, best_baseline)))

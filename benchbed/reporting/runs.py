@@ -84,6 +84,32 @@ def _collapsed(run: RunRecord, column: str, middle: float, *, random: bool) -> b
     return not value >= middle / 2 or (column == "auc" and random and low <= value <= high)
 
 
+@dataclass(frozen=True)
+class CoarseFacts:
+    """What became of a row's coarse scores (``scoring: bf16``).
+
+    Attributes
+    ----------
+    compared
+        Validations of the final runs that were made both ways.
+    changed
+        Most cases of one of them that had another metric; above 0 the runs went on in full.
+    """
+
+    compared: int
+    changed: int
+
+
+def coarse_facts(finals: Sequence[RunRecord]) -> CoarseFacts | None:
+    """What is known of a row's coarse scores; None for a row that did not ask for them."""
+    told = [run.closed for run in finals if run.closed.get("coarse_compared")]
+    if not told:
+        return None
+    return CoarseFacts(
+        sum(int(each["coarse_compared"]) for each in told), max(int(each["coarse_cases_changed"]) for each in told)
+    )
+
+
 def fold_in_facts(finals: Sequence[RunRecord], configurations: Mapping[int | None, Mapping[str, Any]]) -> FoldInFacts | None:
     """What is known of a row's fold-in; None for a model without user vectors."""
     told = [each for each in configurations.values() if each.get("fold_in_steps") is not None]

@@ -151,6 +151,25 @@ def fold_in_words(row: LeaderboardRow) -> str:
     return f"{words}."
 
 
+def coarse_words(row: LeaderboardRow) -> str:
+    """Whether validations were made from coarse scores; nothing where nobody asked for them."""
+    facts = row.coarse
+    if facts is None:
+        return ""
+    if facts.changed:
+        return (
+            f"Scoring: bf16 was given up, because metrics of up to {facts.changed:,} validation cases differed from those of "
+            "fp32; validated and tested in fp32."
+        )
+    times = "one validation that was" if facts.compared == 1 else f"{facts.compared} validations that were"
+    return f"Scoring: bf16 in validation, every case with the metrics of fp32 in {times} made both ways; tested in fp32."
+
+
+def scoring_words(row: LeaderboardRow) -> str:
+    """How the row's scores came about, beside its configuration."""
+    return " ".join(words for words in (fold_in_words(row), coarse_words(row)) if words)
+
+
 def rank_text(row: LeaderboardRow) -> str:
     """``1``, an interval, or a dash."""
     if row.rank is None:

@@ -96,7 +96,7 @@ def preflight(benchmark: Benchmark, workspace: Workspace, chosen: list[str] | No
                 message = f"this is taken for the model '{name}', and says that it is of '{spaces[name].model}'"
                 problems.append(Problem(message, str(path), key="model"))
             problems += _missing_needs(spaces[name].model, card)
-            problems += unsuitable(name, spaces[name], path, benchmark.split.kind)
+            problems += unsuitable(name, spaces[name], path, benchmark.split.kind, benchmark.evaluation.mode)
             problems += _missing_order(name, spaces[name].model, benchmark.split.kind)
             if model_class(spaces[name].model).ceiling and benchmark.evaluation.seen_items != "exclude":
                 message = f"{name} is the ceiling of `seen_items: exclude` alone: it gives nothing to items of the history"

@@ -46,8 +46,8 @@ def keeps_trained_rows(space: SearchSpace) -> bool:
     return not any(possible_values(space, key) == [value] for key, value in kind.labelled_only.items())
 
 
-def unsuitable(row: str, space: SearchSpace, path: Path, split: str) -> Iterator[Problem]:
-    """What the space of a row can choose, and no data of this split kind can bear.
+def unsuitable(row: str, space: SearchSpace, path: Path, split: str, mode: str = "full") -> Iterator[Problem]:
+    """What the space of a row can choose, and no data of this split kind can bear, or this mode of evaluation.
 
     Parameters
     ----------
@@ -55,7 +55,16 @@ def unsuitable(row: str, space: SearchSpace, path: Path, split: str) -> Iterator
         The row's name, its search space, and the file of that.
     split
         A split kind.
+    mode
+        Of evaluation.
     """
+    for key, value in model_class(space.model).full_ranking_only.items():
+        if mode != "full" and value in possible_values(space, key):
+            message = (
+                f"{row} can have {key}: {value}, which has an effect in full rankings alone, and evaluation.mode is {mode}: "
+                "leave it out"
+            )
+            yield Problem(message, str(path), key=_place(space, key))
     for key, value in model_class(space.model).labelled_only.items():
         if split != "click_through" and value in possible_values(space, key):
             message = (

@@ -17,6 +17,7 @@ from torch import Tensor
 from benchbed.data.dataset import Cases, TrainingData
 from benchbed.data.histories import Histories
 from benchbed.evaluation.protocol import Protocol
+from benchbed.evaluation.scoring import CoarseScorer
 from benchbed.models.base import Recommender
 from benchbed.training import fit as loop
 from benchbed.training.fit import Fit, FitSpec
@@ -26,11 +27,15 @@ PROTOCOL = Protocol(cutoffs=(5, 10), select_by="ndcg@10", seen_items="keep").mod
 
 @dataclass(frozen=True)
 class Trace:
-    """All that a run leaves behind: the loss of every epoch, the state at the end, the scores of all cases."""
+    """All that a run leaves behind: the loss of every epoch, the state at the end, the scores of all cases.
+
+    ``coarse`` holds the scores that validations begin with where the model is told to score coarsely, else nothing.
+    """
 
     losses: list[float]
     state: dict[str, Tensor]
     scores: Tensor
+    coarse: Tensor
 
     def differs_from(self, other: Trace) -> bool:
         """Whether anything of it is another number or has another shape; bits count, NaN equals NaN."""
@@ -39,6 +44,7 @@ class Trace:
             or self.state.keys() != other.state.keys()
             or any(not same(value, other.state[name]) for name, value in self.state.items())
             or not same(self.scores, other.scores)
+            or not same(self.coarse, other.coarse)
         )
 
 
@@ -106,7 +112,10 @@ def finish(fit: Fit) -> Trace:
     while fit.finished is None:
         fit.step()
     state = {name: value.detach().cpu().clone() for name, value in fit.model.state_dict().items()}
-    return Trace([epoch.loss for epoch in fit.history], state, scores_of(fit.model, histories_of(fit.data.valid)))
+    histories, coarse = histories_of(fit.data.valid), torch.zeros(0)
+    if isinstance(fit.model, CoarseScorer) and fit.model.scores_coarsely:
+        coarse = fit.model.coarse_scores(histories).coarse(0, len(histories))
+    return Trace([epoch.loss for epoch in fit.history], state, scores_of(fit.model, histories), coarse)
 
 
 def pairs_of(rows: int, n_items: int) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from benchbed.models.registry import model_class
 from benchbed.training.checkpoint import read_best, read_checkpoint, write_best, write_checkpoint
 from benchbed.training.fold_in import fold_in_agreement
 from benchbed.training.memory import PeakMemory
+from benchbed.training.precision import Validation
 from benchbed.training.result import TestResult, chosen_weight, make_result, make_variety
 
 
@@ -141,6 +142,7 @@ class Fit:
             self._save_random_state()
         self._generator = torch.Generator().manual_seed(spec.seed)
         self._evaluator = Evaluator(data.valid, data.n_items, self.protocol, self.device)
+        self._validation = Validation(self._evaluator)
         self._optimizers = self.model.optimizers() if kind.trained_by == "gradient" else []
         self._iterates = kind.trained_by != "counting"
         self._fitted = False
@@ -184,7 +186,7 @@ class Fit:
     @property
     def _costs(self) -> dict[str, float]:
         """What the model says of its costs, seconds of earlier parts of the run included."""
-        now = self.model.costs
+        now = {**self.model.costs, **self._validation.facts}
         return {name: value + (self._spent.get(name, 0.0) if name.endswith("_seconds") else 0.0) for name, value in now.items()}
 
     def step(self) -> Epoch:
@@ -302,7 +304,7 @@ class Fit:
             return diverged
         self.model.eval()
         try:
-            return self._evaluator.evaluate(self.model)
+            return self._validation.evaluate(self.model)
         except NanScores:
             if not self._iterates:
                 raise
@@ -346,6 +348,7 @@ class Fit:
         if self._progress.finished == "max_epochs" and len(self.history) < self.spec.max_epochs:
             self._progress.finished = None
         self._spent = state.get("costs", {})
+        self._validation.go_on(self._spent)
         self._random = state["random"]
         self._generator.set_state(state["generator"])
         if self._iterates:

@@ -143,6 +143,22 @@ def test_how_users_were_folded_in_is_told(clicks):
     assert "3.2" in line.split(",") and "0.912" in line.split(",") and "fold_in" in line
 
 
+def test_what_became_of_coarse_scores_is_told(clicks):
+    plain = in_memory([Model("convncf", trials=2), Model("ease", trials=2)]).record
+
+    def told(changed: int) -> str:
+        facts = {"coarse_compared": 3.0, "coarse_cases_changed": float(changed)}
+        finals = tuple(replace(run, closed={**run.closed, **facts}) if run.model == "convncf" else run for run in plain.finals)
+        board = make_leaderboard(
+            replace(plain, finals=finals), lambda _, columns: pd.DataFrame({"user": range(30), columns[1]: 0.1})
+        )
+        assert render_page(board).count("Scoring: bf16") == to_markdown(board).count("Scoring: bf16") == 1
+        return to_markdown(board)
+
+    assert "in validation, every case with the metrics of fp32 in 9 validations that were made both ways" in told(0)
+    assert "given up, because metrics of up to 4 validation cases differed" in told(4)
+
+
 def test_a_row_below_a_baseline_says_so_by_name(clicks):
     assert "not above baseline" in marks(clicks, "mkr")
     assert "best baseline (item_knn) on auc" in to_markdown(clicks)

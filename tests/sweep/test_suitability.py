@@ -20,7 +20,7 @@ from benchbed.search.space_file import check_space
 from benchbed.sweep import rehearsal
 from benchbed.sweep.lookup import load_benchmark
 from benchbed.sweep.preflight import preflight
-from benchbed.sweep.suitability import keeps_trained_rows
+from benchbed.sweep.suitability import keeps_trained_rows, unsuitable
 from benchbed.testing import made_up_data
 from benchbed.workspace import Workspace
 
@@ -69,6 +69,17 @@ def test_listed_negatives_are_refused_where_no_rows_are_labelled(tmp_path: Path,
     assert "mine can have negatives: given" in told and "take split.kind: click_through" in told
     assert refusals(tmp_path, "click_through", {"model": "mkr", **space}) == ""
     assert refusals(tmp_path, "leave_one_out", {"model": "mkr"}) == ""
+
+
+def test_coarse_scores_are_refused_where_no_list_is_whole() -> None:
+    asked = SearchSpace(model="convncf", max_epochs=1, defaults={"scoring": "bf16"})
+    (found,) = unsuitable("mine", asked, Path("mine.yaml"), "leave_one_out", "sampled")
+    assert "mine can have scoring: bf16" in found.message and "evaluation.mode is sampled" in found.message
+    assert found.key == "defaults.scoring"
+    assert not list(unsuitable("mine", asked, Path("mine.yaml"), "leave_one_out", "full"))
+    assert not list(
+        unsuitable("mine", SearchSpace(model="convncf", max_epochs=1), Path("mine.yaml"), "leave_one_out", "sampled")
+    )
 
 
 def trained(data: TrainingData, *, all_of_them: bool) -> TrainingData:

@@ -1,0 +1,65 @@
+"""Validations in few digits, where a model is told to and nobody's metrics change by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from benchbed.evaluation.metrics import metric_values
+from benchbed.evaluation.ranking import Evaluator, RankedCases
+from benchbed.evaluation.scoring import CoarseScorer, Scorer
+
+
+class Validation:
+    """The validations of one run.
+
+    A model that asks for coarse scores is ranked both ways in the first one, the second, the fourth and so on. As long as every
+    metric of every case is the same, bit for bit, those between are made from coarse scores (refined where they decide,
+    :mod:`benchbed.evaluation.refining`); after a difference all are made in full.
+
+    Parameters
+    ----------
+    evaluator
+        Of the validation cases.
+
+    Attributes
+    ----------
+    compared
+        Validations that were made both ways.
+    changed
+        Cases with another metric under coarse scores, in the last of these.
+    """
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.evaluator = evaluator
+        self.compared = self.changed = self._made = 0
+
+    def go_on(self, facts: Mapping[str, float]) -> None:
+        """Take over the :attr:`facts` of an earlier part of the run."""
+        self.compared, self.changed = (int(facts.get(fact, 0)) for fact in ("coarse_compared", "coarse_cases_changed"))
+
+    def evaluate(self, model: Scorer) -> dict[str, float]:
+        """Means of every column of the protocol; see :meth:`Evaluator.evaluate`."""
+        if not isinstance(model, CoarseScorer) or not model.scores_coarsely or self.evaluator.listed is not None:
+            return self.evaluator.evaluate(model)
+        if self.changed:
+            return self.evaluator.evaluate(model)
+        self._made += 1
+        coarse = self.evaluator.rank(model, coarse=True)
+        if self._made & (self._made - 1):  # no power of two
+            return self.evaluator.means(coarse)
+        exact = self.evaluator.rank(model)
+        self.compared += 1
+        self.changed = self._changed(exact, coarse)
+        return self.evaluator.means(exact)
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """What became of coarse scores: validations that were made both ways, and cases that had another metric in the last."""
+        return {"coarse_compared": float(self.compared), "coarse_cases_changed": float(self.changed)} if self.compared else {}
+
+    def _changed(self, exact: RankedCases, coarse: RankedCases) -> int:
+        of = self.evaluator
+        one, other = (metric_values(each.ranks, of.protocol.columns, of.cases.repeats) for each in (exact, coarse))
+        return int(np.any([one[column] != other[column] for column in one], axis=0).sum())
