@@ -2,7 +2,8 @@
 
 Prints one JSON line last: `targets` of an epoch (and `triples`), `users` and `items` that are ranked, `epochs` and `cpu`
 (seconds of training of each, wall and CPU), `ranking` and `ranking_cpu` (of each of three full rankings of all validation users
-by their trained rows, metrics included), `peak_mb` (of the process up to here), and what our own protocol adds: `fold_in`
+by their trained rows, metrics included), for ConvNCF `coarse_cpu` (the same with `scoring: bf16`) and `coarse_changed` (users
+with other metrics), `peak_mb` (of the process up to here), and what our own protocol adds: `fold_in`
 (seconds, wall and CPU, of `fold_in_users` users with the model's own number of steps) and `peak_mb_with_fold_in`.
 """
 
@@ -15,11 +16,27 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 FOLDED = 96
 """Users whose fold-in is timed."""
+
+
+def _coarse(evaluator: Any, model: Any) -> dict[str, Any]:
+    """Seconds of three rankings that begin in bf16, and users whose metrics differ."""
+    from benchbed.evaluation.scoring import CoarseScorer
+    from benchbed.training.precision import changed_cases
+
+    if not isinstance(model, CoarseScorer):
+        return {}
+    exact, seconds = evaluator.rank(model), []
+    for _ in range(3):
+        used = time.process_time()
+        coarse = evaluator.rank(model, coarse=True)
+        seconds.append(time.process_time() - used)
+    return {"coarse_cpu": seconds, "coarse_changed": changed_cases(evaluator, exact, coarse)}
 
 
 def main() -> None:
@@ -54,6 +71,7 @@ def main() -> None:
         evaluator.evaluate(model)
         ranking.append(time.perf_counter() - started)
         ranking_cpu.append(time.process_time() - used)
+    coarse = _coarse(evaluator, model)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     model.fold_in_steps = steps
     rows = np.linspace(0, len(data.valid) - 1, min(FOLDED, len(data.valid)), dtype=np.int64)
@@ -71,6 +89,7 @@ def main() -> None:
         "cpu": cpu,
         "ranking": ranking,
         "ranking_cpu": ranking_cpu,
+        **coarse,
         "peak_mb": round(peak),
         "fold_in": fold_in,
         "fold_in_users": len(some),

@@ -71,6 +71,9 @@ def against_recbole(model: str, split: Path, peer: str | None, pairs: int) -> di
     work = [{key: each[key] for key in ("targets", "triples", "users", "items")} for each in (*mine, *peers)]
     folded = ("fold_in", "fold_in_users", "fold_in_events", "fold_in_steps", "peak_mb_with_fold_in")
     found = work[0] | _side("ours", mine) | {key: mine[-1][key] for key in folded}
+    if "coarse_cpu" in mine[-1]:
+        found["ranking_bf16"] = round(middle(each["coarse_cpu"] for each in mine), 4)
+        found["bf16_users_changed"] = max(each["coarse_changed"] for each in mine)
     if not peers:
         return found
     found |= _side("peer", peers) | {"same_work": all(each == work[0] for each in work)}

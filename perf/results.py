@@ -78,6 +78,12 @@ def _beside(row: dict[str, Any]) -> Iterator[str]:
         if sides[0] is not None:
             ratio = sides[1] / sides[0] if sides[1] else None
             yield f"{name}, {words} | " + " | ".join(_short(value) for value in (*sides, ratio))
+    if "ranking_bf16" in row:
+        what = f"the ranking with `scoring: bf16`, {row['bf16_users_changed']} of {row['users']} users with other metrics"
+        ratio = row["ranking_peer"] / row["ranking_bf16"] if "ranking_peer" in row else None
+        yield f"{name}, {what} | " + " | ".join(
+            _short(value) for value in (row["ranking_bf16"], row.get("ranking_peer"), ratio)
+        )
     if "fold_in" in row:
         what = f"fold-in of {row['fold_in_users']} of {row['users']} users, which our protocol adds to a ranking (CPU seconds)"
         yield f"{name}, {what} | {_short(row['fold_in'][1])} | - | -"

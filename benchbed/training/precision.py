@@ -51,7 +51,7 @@ class Validation:
             return self.evaluator.means(coarse)
         exact = self.evaluator.rank(model)
         self.compared += 1
-        self.changed = self._changed(exact, coarse)
+        self.changed = changed_cases(self.evaluator, exact, coarse)
         return self.evaluator.means(exact)
 
     @property
@@ -59,7 +59,9 @@ class Validation:
         """What became of coarse scores: validations that were made both ways, and cases that had another metric in the last."""
         return {"coarse_compared": float(self.compared), "coarse_cases_changed": float(self.changed)} if self.compared else {}
 
-    def _changed(self, exact: RankedCases, coarse: RankedCases) -> int:
-        of = self.evaluator
-        one, other = (metric_values(each.ranks, of.protocol.columns, of.cases.repeats) for each in (exact, coarse))
-        return int(np.any([one[column] != other[column] for column in one], axis=0).sum())
+
+def changed_cases(evaluator: Evaluator, exact: RankedCases, coarse: RankedCases) -> int:
+    """Cases for which two rankings differ in any metric of the protocol."""
+    columns, repeats = evaluator.protocol.columns, evaluator.cases.repeats
+    one, other = (metric_values(each.ranks, columns, repeats) for each in (exact, coarse))
+    return int(np.any([one[column] != other[column] for column in columns], axis=0).sum())
