@@ -146,6 +146,12 @@ def test_the_benchmark_with_every_key_shows_the_defaults() -> None:
     written = yaml.safe_load(files["reports/long/benchmark.yaml"])
     blocks = {"split": SplitSpec, "evaluation": Protocol, "search": benchmark.SearchBudget, "final": benchmark.FinalStage}
     assert list(written) == list(benchmark.Benchmark.model_fields)
+    idle = {"evaluation": {"average": "users", "flawed_negatives": "drop"}}  # refused where they stand in the file
+    for key, values in idle.items():
+        assert all(
+            re.search(rf"^  # {name}: {value} ", files["reports/long/benchmark.yaml"], re.M) for name, value in values.items()
+        )
+        written[key] |= values
     for key, schema in blocks.items():
         assert set(written[key]) == set(schema.model_fields), key
     long = benchmark.Benchmark.model_validate(written)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
-from benchbed.config import Document, check, read_document
-from benchbed.data.card import known_cards
-from benchbed.errors import ConfigError, Problem, UnknownNameError
+from pydantic import ValidationError
+
+from benchbed.config import Document, Schema, check, problem_at, read_document
+from benchbed.data.card import Card, known_cards, load_card
+from benchbed.data.split.spec import SplitSpec
+from benchbed.errors import BenchbedError, ConfigError, Problem, UnknownNameError
+from benchbed.evaluation.protocol import Protocol
 from benchbed.search.space_file import known_spaces
+from benchbed.sweep.asked_of_card import unmet
 from benchbed.sweep.benchmark import Benchmark
+from benchbed.sweep.idle_keys import idle_keys
 from benchbed.workspace import folders_of
+
+S = TypeVar("S", bound=Schema)
 
 
 def known_benchmarks() -> dict[str, Path]:
@@ -54,9 +64,39 @@ def check_benchmark(document: Document) -> tuple[Benchmark | None, list[Problem]
     named = document.values.get("dataset")
     if not (isinstance(named, str) and Path(named).expanduser().is_file()):
         names["dataset"] = list(datasets)
-    benchmark, problems = check(document, Benchmark, names=names)
+    benchmark, problems = check(document, Benchmark, names=names, more=_more)
     folder = _folder_of(document)
     return (benchmark.at(folder) if benchmark is not None and folder is not None else benchmark), problems
+
+
+def _more(document: Document, _benchmark: Benchmark | None) -> list[Problem]:
+    """Keys that change nothing in this file, and what the dataset does not have."""
+    problems = idle_keys(document)
+    card = _card_of(document)
+    if card is not None:
+        split, evaluation = _valid(SplitSpec, document.values.get("split")), _valid(Protocol, document.values.get("evaluation"))
+        for each in unmet(split, evaluation, card):
+            problems.append(replace(problem_at(document, each.path, each.message), suggestion=each.suggestion))
+    return problems
+
+
+def _card_of(document: Document) -> Card | None:
+    """The card of the dataset, where there is one without mistakes: mistakes of a card are told of the card."""
+    named = document.values.get("dataset")
+    if not isinstance(named, str):
+        return None
+    try:
+        return load_card(named)
+    except BenchbedError:
+        return None
+
+
+def _valid(schema: type[S], values: Any) -> S | None:
+    """A block of the file by itself: mistakes in one do not hide those in another."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError:
+        return None
 
 
 def _folder_of(document: Document) -> Path | None:

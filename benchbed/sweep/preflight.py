@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from benchbed.config import dotted
 from benchbed.data.card import Card, load_card
 from benchbed.errors import BenchbedError, ConfigError, Problem, UnknownNameError, nearest
 from benchbed.models.registry import MODELS, UNORDERED_SPLITS, baselines_of, model_class
 from benchbed.search.space import SearchSpace
 from benchbed.search.space_file import find_space, load_space
+from benchbed.sweep.asked_of_card import unmet
 from benchbed.sweep.benchmark import Benchmark
 from benchbed.sweep.suitability import unsuitable
 from benchbed.workspace import Workspace
@@ -80,7 +82,10 @@ def preflight(benchmark: Benchmark, workspace: Workspace, chosen: list[str] | No
         if not prepared and card.simulate is None:
             problems.append(Problem(f"the dataset '{card.name}' is not prepared in {workspace.root}", key="dataset"))
             advice.append(f"Run: benchbed prepare {benchmark.dataset} --raw DIR")
-        problems += _missing_feature(benchmark, card)
+        problems += [
+            Problem(each.message, key=dotted(each.path), suggestion=each.suggestion)
+            for each in unmet(benchmark.split, benchmark.evaluation, card)
+        ]
     if chosen is not None and not chosen:
         problems.append(Problem(f"--models names no model (there are: {', '.join(models)})"))
     for name in chosen or ():
@@ -108,21 +113,6 @@ def preflight(benchmark: Benchmark, workspace: Workspace, chosen: list[str] | No
     if problems or card is None:
         raise ConfigError(problems, advice=" ".join(advice) or None)
     return Checked(card, models, tuple(chosen) if chosen else models, spaces)
-
-
-def _missing_feature(benchmark: Benchmark, card: Card) -> list[Problem]:
-    """The categories that diversity is measured by, where the dataset card does not promise them."""
-    said = benchmark.evaluation.diversity
-    if said is None:
-        return []
-    features = dict(card.tables.items.features) if card.tables.items is not None else {}
-    known = [name for name, each in features.items() if each.kind != "text" and getattr(each, "bins", 0) is not None]
-    if said.feature in known:
-        return []
-    why = "is text, or a number without bins" if said.feature in features else "is not among them"
-    listed = f"categorical item features: {', '.join(known)}" if known else "no categorical item feature"
-    message = f"the dataset '{card.name}' has {listed}" + (f"; '{said.feature}' {why}" if known or features else "")
-    return [Problem(message, key="evaluation.diversity.feature", suggestion=nearest(said.feature, known))]
 
 
 def _missing_order(row: str, name: str, split: str) -> list[Problem]:

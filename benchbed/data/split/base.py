@@ -58,6 +58,13 @@ class Split(ABC):
         """Whether ``ties: hash`` may order events that have no times."""
         return not self.in_time
 
+    def without_times(self) -> DataError | None:
+        """What is wrong with a log without times, where the split divides by time.
+
+        Asked before events are ordered: what to do about their order would be no help.
+        """
+        return None
+
     @abstractmethod
     def divide(self, connection: DuckDBPyConnection) -> dict[str, int]:
         """Make ``train``, ``valid`` and ``test``; returns counts to be kept in the manifest."""

@@ -36,8 +36,9 @@ KINDS: dict[str, type[Split]] = {
     kind.kind: kind for kind in (UserDisjoint, PartialHistory, LeaveOneOut, SessionSplit, TemporalSplit, ClickThrough)
 }
 
-LAYOUT = 3
-"""Raised when the same split is written otherwise. 3: sequences in the order in which they begin; counts of every_next."""
+LAYOUT = 4
+"""Raised when the same split is written otherwise. 3: sequences in the order in which they begin; counts of every_next. 4: the
+rows of 3, with the counts of an every_next that drops unknown events before pairing."""
 
 SOURCES = ("interactions", "users", "items")
 """Prepared tables that a split is made from."""
@@ -135,6 +136,8 @@ def _make(prepared: Prepared, spec: SplitSpec, seed: int, folder: Path) -> Prepa
             split.low_rated = True
         columns = {name: kind for name, kind, *_ in connection.execute("DESCRIBE interactions").fetchall()}
         timed = "timestamp" in columns
+        if not timed and (refusal := split.without_times()):
+            raise refusal
         order_events(connection, spec.ties, seed, columns, at_random=split.at_random)
         counts = split.divide(connection)
         if one_row(connection, "SELECT count(*) FROM train") == (0,):

@@ -31,12 +31,21 @@ class SessionSplit(Split):
     kind: ClassVar[str] = "session"
     disjoint: ClassVar[bool] = True
 
+    def without_times(self) -> DataError | None:
+        """Days are counted by time; a share of the sessions is that of their order in the log."""
+        if self.spec.test_days is None:
+            return None
+        return DataError(
+            "This dataset has no timestamps, so there are no last days to hold out.",
+            advice="Hold out a share of the sessions (`test_share`), in the order of the log, or `by: 'column: NAME'`.",
+        )
+
     def divide(self, connection: DuckDBPyConnection) -> dict[str, int]:
         """Make ``train``, ``valid`` and ``test``; returns counts of sessions and of dropped events."""
         columns = {name: kind for name, kind, *_ in connection.execute("DESCRIBE interactions").fetchall()}
         timed = "timestamp" in columns
         self._describe(connection, columns, timed=timed)
-        edges = self._edges(connection, timed=timed)
+        edges = self._edges(connection)
         connection.execute(
             f"""
             CREATE TABLE parts AS
@@ -99,18 +108,13 @@ class SessionSplit(Split):
             """
         )
 
-    def _edges(self, connection: DuckDBPyConnection, *, timed: bool) -> tuple[str, str]:
+    def _edges(self, connection: DuckDBPyConnection) -> tuple[str, str]:
         """Conditions over ``sessions``: is it as new as the validation part, and is it a test session."""
         spec = self.spec
         if spec.by is not None:
             test = "mark = (SELECT max(mark) FROM sessions)"
             return _newest(connection, spec.newest_share, f"NOT ({test})"), test
         if spec.test_days is not None:
-            if not timed:
-                raise DataError(
-                    "This dataset has no timestamps, so there are no last days to hold out.",
-                    advice="Hold out a share of the sessions (`test_share`), in the order of the log, or `by: 'column: NAME'`.",
-                )
             last = int(one_row(connection, "SELECT max(timestamp) FROM interactions")[0])
             width = round(spec.test_days * DAY[self.unit or "seconds"])
             return f"start >= {last - 2 * width}", f"start >= {last - width}"

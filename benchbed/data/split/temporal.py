@@ -27,19 +27,21 @@ class TemporalSplit(Split):
     kind: ClassVar[str] = "temporal"
     disjoint: ClassVar[bool] = False
 
+    def without_times(self) -> DataError | None:
+        """There is nothing to divide by."""
+        return DataError(
+            "This dataset has no timestamps, and a temporal split divides by time.",
+            advice="Take `kind: leave_one_out` or `kind: user_disjoint`, which need an order and no times.",
+        )
+
     def divide(self, connection: DuckDBPyConnection) -> dict[str, int]:
         """Make ``train``, ``valid`` and ``test``; returns counts of users and events.
 
         Raises
         ------
         DataError
-            The log has no times, or a single one.
+            The log has a single time.
         """
-        if self.unit is None:
-            raise DataError(
-                "This dataset has no timestamps, and a temporal split divides by time.",
-                advice="Take `kind: leave_one_out` or `kind: user_disjoint`, which need an order and no times.",
-            )
         valid_from, test_from = self._edges(connection)
         self.edges = {"valid": valid_from, "test": test_from}
         connection.execute(f"CREATE VIEW train AS SELECT * FROM events WHERE timestamp < {valid_from}")

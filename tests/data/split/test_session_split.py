@@ -150,7 +150,7 @@ def test_without_times_the_order_of_the_log_counts(prepared_log):
     assert ordered_training(prepared, split) == ["s5", "s3", "s8", "s1", "s9", "s2"]
     assert made["test"]["s0"] == (["i0"], ["i1", "i2"])
     with pytest.raises(DataError, match="no last days"):
-        split_dataset(prepared, SplitSpec(kind="session", ties="file", test_days=1), 0)
+        split_dataset(prepared, SplitSpec(kind="session", test_days=1), 0)
 
 
 def by_column(prepared_log, rows, **how):

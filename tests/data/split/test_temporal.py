@@ -124,7 +124,7 @@ def test_the_history_of_a_validation_case_is_what_its_user_trained_with(prepared
 def test_what_cannot_be_divided_by_time_is_refused(prepared_log):
     rows = [(f"u{n}", f"i{k}") for n in range(4) for k in range(3)]
     with pytest.raises(DataError, match="divides by time"):
-        split_dataset(prepared_log(rows, log={}, **TIMELESS), SplitSpec(kind="temporal", ties="file"), 0)
+        split_dataset(prepared_log(rows, log={}, **TIMELESS), SplitSpec(kind="temporal"), 0)
     with pytest.raises(DataError, match="same time"):
         split_dataset(prepared_log([(*row, 5) for row in rows]), SplitSpec(kind="temporal"), 0)
     with pytest.raises(DataError, match="no training events"):
