@@ -6,7 +6,7 @@ candidates, ordered by falling number of training events. User numbers are indic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,6 +106,72 @@ class Ragged:
 
 
 @dataclass(frozen=True)
+class Spans:
+    """Rows that are pieces of the same values and may overlap, as the histories of a user's consecutive cases do.
+
+    Attributes
+    ----------
+    values
+        What the rows are pieces of.
+    starts, ends
+        Row ``r`` is ``values[starts[r]:ends[r]]``.
+
+    Examples
+    --------
+    >>> rows = Spans(np.array([3, 4, 5]), np.array([0, 0, 0]), np.array([1, 2, 3]))
+    >>> [rows[r].tolist() for r in range(len(rows))]
+    [[3], [3, 4], [3, 4, 5]]
+    >>> rows.packed(1, 3).values.tolist(), list(rows.runs(5))
+    ([3, 4, 3, 4, 5], [(0, 2), (2, 3)])
+    """
+
+    values: IntArray
+    starts: IntArray
+    ends: IntArray
+
+    @classmethod
+    def of(cls, rows: Ragged | Spans) -> Spans:
+        """The same rows, nothing copied."""
+        return rows if isinstance(rows, Spans) else cls(rows.values, rows.offsets[:-1], rows.offsets[1:])
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, row: int) -> IntArray:
+        return self.values[self.starts[row] : self.ends[row]]
+
+    @property
+    def lengths(self) -> IntArray:
+        """Number of values of every row."""
+        return self.ends - self.starts
+
+    def take(self, rows: IntArray) -> Spans:
+        """The given rows, in the given order."""
+        return Spans(self.values, self.starts[rows], self.ends[rows])
+
+    def packed(self, start: int = 0, stop: int | None = None) -> Ragged:
+        """The rows from ``start`` to before ``stop``, end to end: as much memory as their lengths add up to."""
+        starts, ends = self.starts[start:stop], self.ends[start:stop]
+        if np.array_equal(starts[1:], ends[:-1]):  # they lie end to end already
+            low, high = (int(starts[0]), int(ends[-1])) if len(starts) else (0, 0)
+            return Ragged(self.values[low:high], np.append(starts, high) - low)
+        lengths = ends - starts
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        index = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Ragged(self.values[index], offsets)
+
+    def runs(self, size: int) -> Iterator[tuple[int, int]]:
+        """Where rows begin and end that hold at most so many values together; a longer row is a run of its own."""
+        ends = np.cumsum(self.lengths)
+        start = 0
+        while start < len(self):
+            before = int(ends[start - 1]) if start else 0
+            stop = max(start + 1, int(np.searchsorted(ends, before + size, side="right")))
+            yield start, stop
+            start = stop
+
+
+@dataclass(frozen=True)
 class Sequences:
     """Training sequences: every training user's events, oldest first; the rows in the order of their first events.
 
@@ -124,7 +190,8 @@ class Sequences:
 class Cases:
     """Evaluation cases: what a user did before (oldest first), and what the user did next.
 
-    A user may have several cases (``targets: every_next``), one after the other, each with one target.
+    A user may have several cases (``targets: every_next``), one after the other, each with one target; their histories are
+    pieces of one sequence then, for written out they would take memory by the square of its length.
     Histories are complete (not cut to any model's window). 0 stands for an item outside the candidates, in both parts.
     Targets of a case are distinct; ``repeats``, aligned with ``targets.values``, says how often each stood in the list that
     they were taken from (None: once each). ``others`` are the listed negatives of each case, where the protocol ranks or labels
@@ -133,7 +200,7 @@ class Cases:
     """
 
     users: IntArray
-    histories: Ragged
+    histories: Ragged | Spans
     targets: Ragged
     repeats: IntArray | None = None
     others: Ragged | None = None

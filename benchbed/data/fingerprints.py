@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import BaseModel
 
 from benchbed.config import fingerprint
+from benchbed.data.case_rules import CaseRules, revision
 
 RULES_VERSION = 1
 """Raised when the same raw files and card give other prepared rows than before."""
@@ -69,6 +69,7 @@ def split_fingerprint(prepared: str, identity: Mapping[str, Any], content: str) 
     return fingerprint("split", RULES_VERSION, prepared, identity, content)
 
 
-def protocol_fingerprint(split: str, protocol: BaseModel) -> str:
+def protocol_fingerprint(split: str, protocol: CaseRules) -> str:
     """Of a split and everything the evaluation block says. Two leaderboards compare only where this is the same."""
-    return fingerprint("protocol", RULES_VERSION, split, protocol)
+    revised = revision(protocol)
+    return fingerprint("protocol", RULES_VERSION, split, protocol, *([] if revised is None else [revised]))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchbed.data.dataset import Ragged
+from benchbed.data.dataset import Ragged, Spans
+
+RUN_EVENTS = 2**23
+"""Most events in a run of histories; a single history may have more."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,13 @@ class Histories:
     offsets: Tensor
 
     @classmethod
-    def of(cls, users: np.ndarray, histories: Ragged, device: str | torch.device = "cpu") -> Histories:
-        """Move histories to a device."""
+    def of(cls, users: np.ndarray, histories: Ragged | Spans, device: str | torch.device = "cpu") -> Histories:
+        """Move histories to a device, end to end."""
+        rows = histories if isinstance(histories, Ragged) else histories.packed()
         return cls(
             torch.as_tensor(users, dtype=torch.int64).to(device),
-            torch.as_tensor(histories.values, dtype=torch.int64).to(device),
-            torch.as_tensor(histories.offsets, dtype=torch.int64).to(device),
+            torch.as_tensor(rows.values, dtype=torch.int64).to(device),
+            torch.as_tensor(rows.offsets, dtype=torch.int64).to(device),
         )
 
     def __len__(self) -> int:
@@ -93,3 +98,44 @@ class Histories:
         if len(self.items) == 0:
             return torch.zeros_like(index), lengths
         return torch.where(inside, self.items[index.clamp(max=len(self.items) - 1)], 0), lengths
+
+
+class CaseHistories:
+    """The histories of many cases, of which no more than a run is written out at once.
+
+    Those of ``targets: every_next`` overlap: end to end they may take more memory than there is. Where all fit into one run,
+    they move to the device once and stay there.
+
+    Parameters
+    ----------
+    users, histories
+        Of the cases.
+    device
+        Where blocks are needed.
+
+    Examples
+    --------
+    >>> rows = CaseHistories(np.array([7, 7]), Spans(np.array([3, 4]), np.array([0, 0]), np.array([1, 2])))
+    >>> rows.block(1, 2).items.tolist(), [(start, stop) for start, stop, _ in rows.runs()]
+    ([3, 4], [(0, 2)])
+    """
+
+    def __init__(self, users: np.ndarray, histories: Ragged | Spans, device: str | torch.device = "cpu") -> None:
+        self.users, self.device = users, torch.device(device)
+        self._rows = Spans.of(histories)
+        self._bounds = list(self._rows.runs(RUN_EVENTS))
+        self._whole = Histories.of(users, self._rows, self.device) if len(self._bounds) <= 1 else None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def block(self, start: int, stop: int) -> Histories:
+        """The histories of the cases from ``start`` to before ``stop``."""
+        if self._whole is not None:
+            return self._whole.block(start, stop)
+        return Histories.of(self.users[start:stop], self._rows.packed(start, stop), self.device)
+
+    def runs(self) -> Iterator[tuple[int, int, Histories]]:
+        """All histories, run after run, with the first and the last case of each."""
+        for start, stop in self._bounds:
+            yield start, stop, self.block(start, stop)

@@ -103,6 +103,7 @@ def check_cases(split: PreparedSplit, protocol: CaseRules) -> None:
                 for number, which in (
                     (counts.cases_without_unseen_targets, "that their history holds"),
                     (counts.cases_without_known_targets, "outside the candidates"),
+                    (counts.cases_without_known_history, "that no known event comes before"),
                 )
                 if number
             ]

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchbed.data.dataset import Cases, IntArray, Ragged
-from benchbed.data.histories import Histories
+from benchbed.data.histories import CaseHistories
 from benchbed.errors import DataError, ModelError
 from benchbed.evaluation.metrics import FloatArray
 from benchbed.evaluation.scoring import BLOCK_ROWS, NanScores, Scorer, pair_scores
@@ -129,7 +129,7 @@ class ListedCases:
             yield start, stop
             start = stop
 
-    def scored(self, model: Scorer, histories: Histories) -> Iterator[tuple[ListedBlock, FloatArray]]:
+    def scored(self, model: Scorer, histories: CaseHistories) -> Iterator[tuple[ListedBlock, FloatArray]]:
         """Blocks of pairs with their scores; -inf for an item outside the candidates, all others finite.
 
         Raises
@@ -155,7 +155,7 @@ class ListedCases:
                 found[known] = numbers.clamp(-limit, limit).double().cpu().numpy()
             yield block, found
 
-    def ranks(self, model: Scorer, histories: Histories, tie_place: IntArray) -> tuple[Ragged, int]:
+    def ranks(self, model: Scorer, histories: CaseHistories, tie_place: IntArray) -> tuple[Ragged, int]:
         """Rank of every target among the negatives of its case and its other targets. No more than a block is held at once.
 
         Parameters
@@ -270,7 +270,7 @@ class LabelledCases(ListedCases):
                     advice="Take other `split` settings, or a larger log.",
                 )
 
-    def rows(self, model: Scorer, histories: Histories, *, logits: bool) -> tuple[LabelledRows, int]:
+    def rows(self, model: Scorer, histories: CaseHistories, *, logits: bool) -> tuple[LabelledRows, int]:
         """Score the rows and judge them, all together.
 
         Parameters

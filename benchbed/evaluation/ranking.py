@@ -5,6 +5,7 @@ The other modes of a protocol, which look at listed items alone, are those of :m
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchbed.data.dataset import Cases, IntArray, Ragged
-from benchbed.data.histories import Histories
+from benchbed.data.histories import CaseHistories, Histories
 from benchbed.errors import ModelError
 from benchbed.evaluation.averages import mean_over
 from benchbed.evaluation.diversity import Variety
@@ -55,7 +56,7 @@ class RankedCases:
 class Evaluator:
     """Evaluates a fixed set of cases, again and again.
 
-    Cases, and everything derived from them, move to the device once.
+    Cases, and everything derived from them, move to the device once; long histories run after run (:class:`CaseHistories`).
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ class Evaluator:
     def __init__(self, cases: Cases, n_items: int, protocol: Protocol, device: str | torch.device = "cpu") -> None:
         self.cases, self.n_items, self.protocol = cases, n_items, protocol
         self.device = torch.device(device)
-        self.histories = Histories.of(cases.users, cases.histories, self.device)
+        self.histories = CaseHistories(cases.users, cases.histories, self.device)
         self.targets = torch.as_tensor(cases.targets.values, dtype=torch.int64).to(self.device)
         self.one_target = bool((cases.targets.lengths == 1).all())
         self.target_rows = torch.as_tensor(cases.targets.row_of_value, dtype=torch.int64).to(self.device)
@@ -121,17 +122,14 @@ class Evaluator:
         ranks: list[Tensor] = []
         heads: list[tuple[Tensor, Tensor]] = []
         constant = torch.zeros((), dtype=torch.int64, device=self.device)
-        rough = model.coarse_scores(self.histories) if coarse and isinstance(model, CoarseScorer) else None
-        give = rough.exact if rough else block_scores(model, self.histories)
-        for start in range(0, len(self.cases), step):
-            stop = min(start + step, len(self.cases))
-            block = self.histories.block(start, stop)
+        for first, start, block, rough, give in self._blocks(model, step, coarse=coarse):
+            stop = start + len(block)
             scores = self._refined(model.name, rough, block, start, top) if rough else None
             if scores is None:
                 scores = self._candidate_scores(model.name, give(start, stop), block)
             constant += self._constant(scores, block)
-            low, high = (int(self.cases.targets.offsets[edge]) for edge in (start, stop))
-            ranks.append(self._ranks(scores, self.target_rows[low:high] - start, self.targets[low:high]))
+            low, high = (int(self.cases.targets.offsets[first + edge]) for edge in (start, stop))
+            ranks.append(self._ranks(scores, self.target_rows[low:high] - first - start, self.targets[low:high]))
             if top:
                 heads.append(self._head(scores, min(top, self.n_items)))
                 if variety is not None:
@@ -157,6 +155,17 @@ class Evaluator:
         values = metric_values(ranked.ranks, self.protocol.columns, self.cases.repeats)
         average = self.protocol.average
         return {column: mean_over(value, self.cases.users, average) for column, value in values.items()}
+
+    def _blocks(
+        self, model: Scorer, step: int, *, coarse: bool
+    ) -> Iterator[tuple[int, int, Histories, CoarseScores | None, Callable[[int, int], Tensor]]]:
+        """Blocks of ``step`` cases at most: the first case of the run, the place of the first of the block in it, their
+        histories, and what gives scores of the run by places."""
+        for first, last, histories in self.histories.runs():
+            rough = model.coarse_scores(histories) if coarse and isinstance(model, CoarseScorer) else None
+            give = rough.exact if rough else block_scores(model, histories)
+            for start in range(0, last - first, step):
+                yield first, start, histories.block(start, min(start + step, last - first)), rough, give
 
     def _compare_listed(self, model: Scorer, listed: ListedCases) -> RankedCases:
         if isinstance(listed, LabelledCases):

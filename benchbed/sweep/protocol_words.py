@@ -128,6 +128,9 @@ def _evaluation(benchmark: Benchmark) -> list[str]:
     words.append(
         "Targets outside the candidates count as misses."
         if said.unknown_targets == "miss"
+        else "Events outside the candidates are taken out of histories and targets before cases are made, for every model "
+        "alike; an event without another before it is no target."
+        if said.targets == "every_next"
         else "Targets outside the candidates are dropped, for every model alike."
     )
     if said.targets == "next":

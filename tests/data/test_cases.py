@@ -62,20 +62,23 @@ def brute(raw: RawCases, chosen: Vocabulary, rules: Rules):
 
 
 def brute_every(raw: RawCases, index: dict[int, int], rules: Rules):
-    rows, seen, unknown, dropped = [], 0, 0, 0
+    rows, seen, unknown, alone, drop = [], 0, 0, 0, rules.unknown_targets == "drop"
     for row, user in enumerate(raw.users):
         history = raw.histories[row].tolist()
         for target in raw.targets[row].tolist():
+            before = [i for i in history if i in index or not drop]
             if rules.seen_items == "exclude" and target in history:
                 seen += 1
+            elif target not in index and drop:
+                unknown += 1
+            elif drop and not before:
+                alone += 1
             else:
                 unknown += target not in index
-                if target not in index and rules.unknown_targets == "drop":
-                    dropped += 1
-                else:
-                    rows.append((int(user), [index.get(i, 0) for i in history], [index.get(target, 0)]))
+                rows.append((int(user), [index.get(i, 0) for i in before], [index.get(target, 0)]))
             history.append(target)
-    return rows, CaseCounts(len(rows), len(rows), unknown, seen, 0, seen, dropped)
+    gone = {"cases_without_known_targets": unknown, "cases_without_known_history": alone} if drop else {}
+    return rows, CaseCounts(len(rows), len(rows), unknown, seen, 0, seen, **gone)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -86,7 +89,7 @@ def test_every_combination_equals_the_rules_in_words(rules, seed):
     def draw(least: int) -> list[int]:
         return rng.integers(1, 12, rng.integers(least, 7)).tolist()
 
-    raw = raw_cases(*((draw(1), draw(1)) for _ in range(30)))
+    raw = raw_cases(*((draw(seed % 2), draw(1)) for _ in range(30)))
     chosen = vocabulary(*rng.permutation(np.arange(1, 12))[:6].tolist())
     assert made(raw, chosen, rules) == brute(raw, chosen, rules)
 
@@ -145,4 +148,22 @@ def test_sixty_thousand_cases_are_made_at_once():
     cases, counts = make_cases(
         raw_cases(*((row[:1], row[1:]) for row in sessions)), vocabulary(*range(1, 6)), Rules("keep", targets="every_next")
     )
-    assert counts.cases == 60_000 and cases.histories.offsets[-1] == 150_000
+    assert counts.cases == 60_000 and cases.histories.lengths.sum() == 150_000
+    assert len(cases.histories.values) == 75_000 == 5 * len(sessions)  # pieces of the sessions, never written out
+
+
+def test_unknown_events_are_dropped_before_pairing_as_gru4recs_authors_do():
+    """The loops of ``evaluation.py``: events of unknown items leave a session, the others are paired."""
+    rng = np.random.default_rng(7)
+    sessions = [rng.integers(1, 30, rng.integers(2, 9)).tolist() for _ in range(200)]
+    chosen = vocabulary(*range(1, 16))
+    index = chosen.model_index(30)
+    expected = []
+    for user, session in enumerate(sessions, start=1):
+        kept = [int(index[item]) for item in session if index[item]]
+        expected += [(user, kept[:place], [kept[place]]) for place in range(1, len(kept))]
+    rules = Rules("keep", unknown_targets="drop", targets="every_next")
+    rows, counts = made(raw_cases(*((session[:1], session[1:]) for session in sessions)), chosen, rules)
+    assert rows == expected and counts.cases == len(expected)
+    firsts = sum(not index[session[0]] and any(index[session[1:]]) for session in sessions)
+    assert counts.cases_without_known_history == firsts > 0

@@ -3,13 +3,15 @@ from __future__ import annotations
 import builtins
 import io
 import time
+from itertools import product
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from benchbed.config import fingerprint
 from benchbed.data.cases import Rules
-from benchbed.data.fingerprints import protocol_fingerprint
+from benchbed.data.fingerprints import RULES_VERSION, protocol_fingerprint
 from benchbed.data.load import case_counts, check_cases, load_training_data
 from benchbed.data.raw_cases import read_raw_cases
 from benchbed.data.split.make import split_dataset
@@ -139,6 +141,14 @@ def test_protocol_fingerprints_tell_protocols_and_splits_apart():
     }
     assert len(made) == 4
     assert protocol_fingerprint("s", Protocol(seen_items="exclude")) in made
+
+
+def test_results_of_an_every_next_that_kept_unknown_histories_are_of_another_protocol():
+    """Fingerprints of all other protocols are made as they were."""
+    for targets, unknown in product(("rest", "next", "every_next"), ("miss", "drop")):
+        said = Protocol(seen_items="keep", targets=targets, unknown_targets=unknown)
+        before = fingerprint("protocol", RULES_VERSION, "s", said)
+        assert (protocol_fingerprint("s", said) != before) == (targets == "every_next" and unknown == "drop")
 
 
 @pytest.mark.fidelity("D2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -71,6 +72,19 @@ def test_diginetica_every_next(prepared):
     assert len(data.train.users) + len(np.unique(data.valid.users)) == 186_670
     # Lines of the file: the ids of its sessions count up, and so do the users.
     assert (np.diff(data.train.users) > 0).all()
+    dropped = case_counts(split.folder, Rules("keep", unknown_targets="drop", targets="every_next"))["test"]
+    assert dropped.cases == pairs_of_the_authors(made.folder, split.folder) == 60_627
+    # Items of validation sessions alone: 202 targets, and 29 that nothing known comes before.
+    assert (dropped.unknown_targets, dropped.cases_without_known_history) == (202, 29)
+
+
+def pairs_of_the_authors(dataset: Path, split: Path) -> int:
+    """As GRU4Rec's ``preprocess.py``: test events of training items, of the sessions of two such events or more."""
+    log = pq.read_table(dataset / "interactions.parquet").to_pandas()
+    trained = pq.read_table(split / "train.parquet").column("item").to_numpy()
+    test = log[(log.part == log.part.max()) & log.item.isin(trained)]
+    sizes = test.groupby("user").size()
+    return int((sizes - 1).sum())
 
 
 def test_rsc15(prepared):
@@ -81,6 +95,8 @@ def test_rsc15(prepared):
     assert made.manifest["timestamp_unit"] == "microseconds"
     split = split_dataset(made, SplitSpec(kind="session", by="column: part"), 0)
     assert case_counts(split.folder, Rules("keep", targets="every_next"))["test"].cases == 13_568 - 3_416
+    dropped = case_counts(split.folder, Rules("keep", unknown_targets="drop", targets="every_next"))["test"]
+    assert dropped.cases == pairs_of_the_authors(made.folder, split.folder)
 
 
 def test_lastfm_of_mkr(prepared):

@@ -97,10 +97,10 @@ def test_without_weight_lists_and_accuracy_are_the_models_own(
 def test_the_pool_is_the_union_of_what_every_interest_likes_best(seen: str) -> None:
     model, (cases, _) = Proposing(), world()
     evaluator = Evaluator(cases, ITEMS, protocol().model_copy(update={"seen_items": seen}))
-    given = model.scores(evaluator.histories)
-    scores = evaluator._candidate_scores(model.name, given, evaluator.histories)
-    pool, values = evaluator._pool(model, evaluator.histories, scores, evaluator._head(scores, 30), 6)
-    products = model.each(evaluator.histories)
+    histories = evaluator.histories.block(0, CASES)
+    scores = evaluator._candidate_scores(model.name, model.scores(histories), histories)
+    pool, values = evaluator._pool(model, histories, scores, evaluator._head(scores, 30), 6)
+    products = model.each(histories)
     for case in range(CASES):
         banned = {0, *(cases.histories[case].tolist() if seen == "exclude" else [])}
         wanted = set()

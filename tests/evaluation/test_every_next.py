@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from benchbed.data import histories
 from benchbed.data.cases import Rules, make_cases
 from benchbed.data.dataset import Cases, Ragged, TrainingData
 from benchbed.data.histories import Histories
@@ -63,10 +64,9 @@ def test_every_event_after_the_first_is_scored_as_the_authors_do() -> None:
     ranks = []
     for row in range(len(raw.users)):
         events = [*raw.histories[row].tolist(), *raw.targets[row].tolist()]
-        for last, target in pairwise(events):
-            if target <= 10:  # unknown items are dropped, as targets only
-                scores = model.table[last if last <= 10 else 0, 1:]
-                ranks.append(1 + int((scores > scores[target - 1]).sum()))
+        for last, target in pairwise(item for item in events if item <= 10):  # unknown items leave the session first
+            scores = model.table[last, 1:]
+            ranks.append(1 + int((scores > scores[target - 1]).sum()))
     expected = np.array(ranks)
     found = Evaluator(cases_of(raw), 10, protocol("cases")).evaluate(model)
     assert found["recall@5"] == pytest.approx((expected <= 5).mean(), abs=1e-12)
@@ -81,8 +81,10 @@ def test_blocks_and_the_order_of_users_change_nothing(average: str, monkeypatch:
     whole = Evaluator(cases, 10, protocol(average)).rank(model).ranks.values
     value = Evaluator(cases, 10, protocol(average)).evaluate(model)
     order = np.random.default_rng(0).permutation(len(cases))
-    for numbers in (1, 11 * 7, 2**22):
+    assert len(cases.histories.values) < cases.histories.lengths.sum()  # sessions are not written out case by case
+    for numbers, events in ((1, 1), (11 * 7, 20), (2**22, 50), (2**22, 2**22)):
         monkeypatch.setattr(ranking, "BLOCK_NUMBERS", numbers)
+        monkeypatch.setattr(histories, "RUN_EVENTS", events)
         shuffled = Evaluator(cases.take(order), 10, protocol(average))
         assert np.array_equal(shuffled.rank(model).ranks.values, whole[order])
         assert shuffled.evaluate(model) == pytest.approx(value, abs=1e-12)
@@ -180,7 +182,7 @@ def test_the_authors_protocol_is_told_in_words() -> None:
         "those that begin in the last day are tested",
         "no training event is later than any target",
         "Every event after the history is a case of its own",
-        "Targets outside the candidates are dropped",
+        "Events outside the candidates are taken out of histories and targets before cases are made",
         "stay among the candidates",
         "means over cases, each alike; p-values take sessions as the unit",
     ):
