@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer, model_validator
 
-from benchbed.config import Schema
+from benchbed.config import Schema, mistake, shown, unknown_choice
 
 METRICS: dict[str, str] = {
     "recall": "hits among the first k over the number of targets",
@@ -180,10 +180,11 @@ class Protocol(Schema):
     def _measurable(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         labelled = info.data.get("mode") == "click_through"
         wrong = [name for name in value if (name in LABELLED) != labelled]
+        at = (value.index(wrong[0]),) if wrong else ()
         if wrong and labelled:
-            raise ValueError(f"'{wrong[0]}' is a metric of rankings; click_through has {' and '.join(LABELLED)}")
+            raise mistake(f"'{wrong[0]}' is a metric of rankings; click_through has {' and '.join(LABELLED)}", at=at)
         if wrong:
-            raise ValueError(f"'{wrong[0]}' is a metric of labelled rows: it belongs to `mode: click_through`")
+            raise mistake(f"'{wrong[0]}' is a metric of labelled rows: it belongs to `mode: click_through`", at=at)
         return value
 
     @field_validator("cutoffs")
@@ -194,14 +195,19 @@ class Protocol(Schema):
             raise ValueError("click_through has no lists, and so no cutoffs: leave them out")
         if not value and not labelled:
             raise ValueError("at least 1 entry is needed here")
-        if any(not 1 <= k <= 1000 for k in value):
-            raise ValueError("cutoffs must lie between 1 and 1000")
+        wrong = next((place for place, k in enumerate(value) if not 1 <= k <= 1000), None)
+        if wrong is not None:
+            raise mistake(f"cutoffs lie between 1 and 1000 (it is {value[wrong]})", at=(wrong,))
         return tuple(sorted(value))
 
     @field_validator("select_by")
     @classmethod
     def _selectable(cls, value: str, info: ValidationInfo) -> str:
-        metric, k = parse_column(value)
+        reported = columns_of(info.data.get("metrics", METRICS), info.data.get("cutoffs", (10, 20)))
+        try:
+            metric, k = parse_column(value)
+        except ValueError as error:
+            raise unknown_choice(value, reported, str(error)) from None
         if info.data.get("mode") == "click_through":
             if value != "auc":
                 raise ValueError(f"with click_through this is auc: '{value}' is not known of every model")
@@ -215,7 +221,8 @@ class Protocol(Schema):
             raise ValueError(f"'{metric}' is shown, but nothing is chosen by it: it is not a standard metric ({standard})")
         for chosen, what, known in ((metric, "metrics", info.data.get("metrics")), (k, "cutoffs", info.data.get("cutoffs"))):
             if known is not None and chosen not in known:
-                raise ValueError(f"'{value}' is not reported: {chosen} is not among the {what} ({', '.join(map(str, known))})")
+                message = f"'{value}' is not reported: {chosen} is not among the {what} ({', '.join(map(str, known))})"
+                raise unknown_choice(value, reported, message)
         return value
 
     @field_validator("unknown_targets")
@@ -251,7 +258,8 @@ class Protocol(Schema):
     def _sampled(cls, value: object, info: ValidationInfo) -> object:
         mode = info.data.get("mode")
         if value not in (None, "shipped") and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"'{value}' is neither `shipped` nor how many are drawn for each case, from 1 on")
+            message = f"{shown(value)} is neither `shipped` nor how many are drawn for each case, from 1 on"
+            raise unknown_choice(value, ["shipped"], message)
         if value is None and mode == "sampled":
             raise ValueError("sampled ranks a target among negatives; say `shipped`, or how many are drawn for each case")
         if value is not None and mode == "full":

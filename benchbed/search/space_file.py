@@ -6,9 +6,7 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from benchbed.config import Document, check, problem_at, read_document
+from benchbed.config import Document, Mistake, check, dotted, judged, problem_at, read_document, shown
 from benchbed.errors import ConfigError, Problem, UnknownNameError, nearest
 from benchbed.models.registry import MODELS, model_class
 from benchbed.search.space import Joint, Range, SearchSpace, label_of
@@ -76,7 +74,8 @@ def _more(document: Document, space: SearchSpace | None) -> list[Problem]:
     model = document.values.get("model")
     if not isinstance(model, str) or model not in MODELS:
         return []
-    problems = _unknown_fields(document, model_class(model).Config)
+    config = model_class(model).Config
+    problems = _unknown_fields(document, config) + _refused_defaults(document, config)
     if space is None or problems:
         return problems
     problems += _wrong_conditions(document, space)
@@ -91,7 +90,6 @@ def _more(document: Document, space: SearchSpace | None) -> list[Problem]:
 
 def _unknown_fields(document: Document, config: type[ModelConfig]) -> list[Problem]:
     problems, fields = [], list(config.model_fields)
-    listed = ", ".join(fields) or "none"
     paths: list[tuple[str | int, ...]] = []
     for block in ("defaults", "parameters"):
         if isinstance(document.values.get(block), dict):
@@ -107,12 +105,31 @@ def _unknown_fields(document: Document, config: type[ModelConfig]) -> list[Probl
                 taken = field in (document.values.get("parameters") or {}) or owners.setdefault(field, name) != name
                 if taken:
                     problems.append(problem_at(document, path, f"'{field}' is decided by two dimensions"))
-    for each in paths:
-        if each[-1] in config.elsewhere:
-            problems.append(problem_at(document, each, f"{each[-1]} {config.elsewhere[str(each[-1])]}"))
-        elif each[-1] not in fields:
-            message = f"the model has no hyper-parameter '{each[-1]}' (it has: {listed})"
-            problems.append(problem_at(document, each, message, fields))
+    return problems + [_unknown_field(document, each, config) for each in paths if each[-1] not in fields]
+
+
+def _unknown_field(document: Document, path: tuple[str | int, ...], config: type[ModelConfig]) -> Problem:
+    """What the name is called here, or the nearest name: one that another library uses says more than one that looks alike."""
+    name, fields = str(path[-1]), list(config.model_fields)
+    if name in config.elsewhere:
+        return problem_at(document, path, f"{name} {config.elsewhere[name]}")
+    message = f"the model has no hyper-parameter '{name}'"
+    near = nearest(name, [*fields, *config.elsewhere])
+    if near is not None and near in config.elsewhere:
+        return problem_at(document, path, f"{message}; {near} {config.elsewhere[near]}")
+    return problem_at(document, path, f"{message} (it has: {', '.join(fields) or 'none'})", suggestion=near)
+
+
+def _refused_defaults(document: Document, config: type[ModelConfig]) -> list[Problem]:
+    """Defaults that the Config does not accept, each at its own key; unknown ones are told of otherwise."""
+    given = document.values.get("defaults")
+    if not isinstance(given, dict):
+        return []
+    known = {key: value for key, value in given.items() if key in config.model_fields}
+    problems = []
+    for each in judged(config, known)[1]:
+        message = each.message if each.path else f"the model refuses the defaults: {each.message}"
+        problems.append(problem_at(document, ("defaults", *each.path), message, suggestion=each.suggestion))
     return problems
 
 
@@ -131,28 +148,29 @@ def _wrong_conditions(document: Document, space: SearchSpace) -> list[Problem]:
                 label = label_of(value)
                 if known is not None and label not in known:
                     line, column = document.place(path)
-                    message = f"'{other}' never is {value!r} (it can be: {', '.join(map(str, known[:20]))})"
+                    message = f"'{other}' never is {shown(value)} (it can be: {', '.join(map(str, known[:20]))})"
                     close = nearest(str(label), map(str, known))
                     problems.append(Problem(message, document.source, line, column, ".".join(path), close))
     return problems
 
 
 def _refused_values(document: Document, space: SearchSpace) -> list[Problem]:
-    """Bounds, choices and defaults that the model's Config does not accept."""
+    """Bounds and choices that the model's Config does not accept."""
     problems = []
-    refusal = _refusal(space, {})
-    if refusal:
-        return [problem_at(document, ("defaults",), f"the model refuses the defaults: {refusal}")]
     for name, dimension in space.parameters.items():
         for key, value in _corners(name, dimension, space):
-            refusal = _refusal(space, {**_context(space, name), name: value})
-            if refusal:
-                problems.append(problem_at(document, ("parameters", name, *key), f"the model refuses {value!r}: {refusal}"))
+            for each in _refusals(space, {**_context(space, name), name: value}):
+                own = each.path[:1] == (name,)
+                message = each.message if own else f"the model refuses {shown(value)}: {_words(each)}"
+                path = ("parameters", name, *key, *(each.path[1:] if own else ()))
+                problems.append(problem_at(document, path, message, suggestion=each.suggestion))
     for name, joint in space.joint.items():
         for label, sets in joint.choices.items():
-            refusal = _refusal(space, {**_context(space, name), **sets})
-            if refusal:
-                problems.append(problem_at(document, ("joint", name, "choices", label), f"the model refuses this: {refusal}"))
+            for each in _refusals(space, {**_context(space, name), **sets}):
+                own = each.path[:1] != () and each.path[0] in sets
+                message = each.message if own else f"the model refuses this: {_words(each)}"
+                path = ("joint", name, "choices", label, *(each.path if own else ()))
+                problems.append(problem_at(document, path, message, suggestion=each.suggestion))
     return problems
 
 
@@ -179,16 +197,13 @@ def _context(space: SearchSpace, name: str) -> dict[str, Any]:
     return {key: value for made in (*deeper, space.to_parameters(labels)) for key, value in made.items()}
 
 
-def _refusal(space: SearchSpace, changes: dict[str, Any]) -> str:
+def _refusals(space: SearchSpace, changes: dict[str, Any]) -> list[Mistake]:
     """Why the Config refuses these hyper-parameters, empty when it accepts them."""
-    try:
-        model_class(space.model).Config.model_validate({**space.defaults, **changes})
-    except ValidationError as error:
-        return "; ".join(
-            (f"{'.'.join(map(str, detail['loc']))}: " if detail["loc"] else "") + detail["msg"].removeprefix("Value error, ")
-            for detail in error.errors()
-        )
-    return ""
+    return judged(model_class(space.model).Config, {**space.defaults, **changes})[1]
+
+
+def _words(found: Mistake) -> str:
+    return f"{dotted(found.path)}: {found.message}" if found.path else found.message
 
 
 def _outside_defaults(document: Document, space: SearchSpace) -> list[Problem]:
@@ -200,7 +215,8 @@ def _outside_defaults(document: Document, space: SearchSpace) -> list[Problem]:
     problems = []
     if space.variant is not None and space.default_variant != space.variant:
         message = f"the default configuration is the variant '{space.default_variant}', not '{space.variant}'"
-        problems.append(problem_at(document, ("variant",), message))
+        close = nearest(space.variant, [space.default_variant])
+        problems.append(problem_at(document, ("variant",), message, suggestion=close))
     if space.max_epochs > 1 and model_class(space.model).trained_by == "counting":
         problems.append(problem_at(document, ("max_epochs",), f"{space.model} is fitted in one pass: this must be 1"))
     for name, label in labels.items():
@@ -212,7 +228,7 @@ def _outside_defaults(document: Document, space: SearchSpace) -> list[Problem]:
             assert isinstance(dimension, Range) and dimension.low is not None and dimension.high is not None
             inside = dimension.low <= label <= dimension.high
         if not inside:
-            message = f"the default {label!r} lies outside of what is searched; trial 0 is the default configuration"
+            message = f"the default {shown(label)} lies outside of what is searched; trial 0 is the default configuration"
             problems.append(problem_at(document, ("parameters", name), message))
     return problems
 
@@ -232,14 +248,16 @@ def _refused_together(document: Document, space: SearchSpace) -> list[Problem]:
         for name in space.order:
             if space.active(name, labels):
                 labels[name] = chosen.get(name, default.get(name, corners[name][0]))
-        return _refusal(space, space.to_parameters(labels)) if chosen.keys() <= labels.keys() else ""
+        return "; ".join(map(_words, _refusals(space, space.to_parameters(labels)))) if chosen.keys() <= labels.keys() else ""
 
     problems = []
     for one, other in itertools.combinations(space.order, 2):
         for first, second in itertools.product(corners[one], corners[other]):
             if said := refusal({one: first, other: second}):
                 block = "joint" if isinstance(space.dimensions[other], Joint) else "parameters"
-                message = f"the model refuses {second!r} together with {one}: {first!r}: {said}; a `when` keeps them apart"
+                message = (
+                    f"the model refuses {shown(second)} together with {one}: {shown(first)}: {said}; a `when` keeps them apart"
+                )
                 problems.append(problem_at(document, (block, other), message))
                 break
     return problems

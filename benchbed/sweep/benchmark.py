@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator
 
-from benchbed.config import Schema
+from benchbed.config import Schema, mistake
 from benchbed.data.split.spec import SplitSpec
+from benchbed.errors import nearest
 from benchbed.evaluation.protocol import Protocol
 from benchbed.models.registry import baselines_of
 
@@ -156,13 +157,17 @@ class Benchmark(Schema):
     def _labelled(cls, value: Protocol, info: ValidationInfo) -> Protocol:
         split: SplitSpec | None = info.data.get("split")
         if value.mode == "click_through" and split is not None and str(split.kind) != "click_through":
-            raise ValueError(f"click_through needs labelled rows, and the split {split.kind} makes none: take its own kind")
+            message = (
+                f"click_through needs labelled rows, and a {split.kind} split makes none: take `split: {{kind: click_through}}`"
+            )
+            raise mistake(message, at=("mode",))
         if value.negatives == "shipped" and split is not None and split.test is None:
-            raise ValueError(
+            message = (
                 "shipped negatives belong to the test rows that came with the data, and only `split: {kind: leave_one_out, "
                 f"test: 'column: NAME'}}` keeps these; with {split.kind} say how many are drawn for each case, as in "
                 "`negatives: 99`"
             )
+            raise mistake(message, at=("negatives",))
         return value
 
     @field_validator("published")
@@ -173,12 +178,14 @@ class Benchmark(Schema):
         columns = evaluation.columns if evaluation is not None else None
         split: SplitSpec | None = info.data.get("split")
         added = baselines_of(split.kind) if split is not None and info.data.get("baselines") == "all" else ()
-        for entry in value:
+        for place, entry in enumerate(value):
             if rows is not None and entry.row not in (*rows, *added):
-                raise ValueError(f"'{entry.row}' is no row of this benchmark ({', '.join((*rows, *added))})")
+                message = f"'{entry.row}' is no row of this benchmark ({', '.join((*rows, *added))})"
+                raise mistake(message, suggestion=nearest(entry.row, (*rows, *added)), at=(place, "row"))
             for column in entry.values:
                 if columns is not None and column not in columns:
-                    raise ValueError(f"'{column}' is not reported by this evaluation ({', '.join(columns)})")
+                    message = f"'{column}' is not reported by this evaluation ({', '.join(columns)})"
+                    raise mistake(message, suggestion=nearest(column, columns), at=(place, "values", column))
         return value
 
     def changes_since(self, then: Mapping[str, Any]) -> list[str]:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
-from benchbed.config import Document, Schema, check, problem_at, read_document
+from benchbed.config import Document, check, judged, problem_at, read_document
 from benchbed.data.card import Card, known_cards, load_card
 from benchbed.data.split.spec import SplitSpec
 from benchbed.errors import BenchbedError, ConfigError, Problem, UnknownNameError
@@ -18,8 +14,6 @@ from benchbed.sweep.asked_of_card import unmet
 from benchbed.sweep.benchmark import Benchmark
 from benchbed.sweep.idle_keys import idle_keys
 from benchbed.workspace import folders_of
-
-S = TypeVar("S", bound=Schema)
 
 
 def known_benchmarks() -> dict[str, Path]:
@@ -74,9 +68,11 @@ def _more(document: Document, _benchmark: Benchmark | None) -> list[Problem]:
     problems = idle_keys(document)
     card = _card_of(document)
     if card is not None:
-        split, evaluation = _valid(SplitSpec, document.values.get("split")), _valid(Protocol, document.values.get("evaluation"))
+        # Block by block: mistakes in one do not hide those in another.
+        split = judged(SplitSpec, document.values.get("split"))[0]
+        evaluation = judged(Protocol, document.values.get("evaluation"))[0]
         for each in unmet(split, evaluation, card):
-            problems.append(replace(problem_at(document, each.path, each.message), suggestion=each.suggestion))
+            problems.append(problem_at(document, each.path, each.message, suggestion=each.suggestion))
     return problems
 
 
@@ -88,14 +84,6 @@ def _card_of(document: Document) -> Card | None:
     try:
         return load_card(named)
     except BenchbedError:
-        return None
-
-
-def _valid(schema: type[S], values: Any) -> S | None:
-    """A block of the file by itself: mistakes in one do not hide those in another."""
-    try:
-        return schema.model_validate(values)
-    except ValidationError:
         return None
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field, field_validator
 
-from benchbed.config import Schema, canonical, check, fingerprint, load, read_document
+from benchbed.config import Schema, canonical, check, fingerprint, load, mistake, read_document
 from benchbed.errors import ConfigError
 
 
@@ -35,6 +35,14 @@ class House(Schema):
     def _even(cls, value: int) -> int:
         if value == 13:
             raise ValueError("thirteen rooms bring bad luck")
+        return value
+
+    @field_validator("models")
+    @classmethod
+    def _quiet(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for place, name in enumerate(value):
+            if name.isupper():
+                raise mistake("shouted", suggestion=name.lower(), at=(place,))
         return value
 
 
@@ -74,6 +82,29 @@ def test_mistakes_survive_pickling(tmp_path):
 
 def test_a_failed_union_is_told_once(tmp_path):
     assert len(problems_of(tmp_path, "name: x\nrent: [1]\n")) == 1
+
+
+def test_true_is_no_number_wherever_it_stands(tmp_path):
+    text = "name: true\nrooms: true\npets:\n  - {kind: cat, lives: false}\nrent: true\ngarden: {a: true}\n"
+    assert problems_of(tmp_path, text) == [
+        (1, "name", "expected text (it is true)", None),
+        (2, "rooms", "expected a whole number (it is true)", None),
+        (4, "pets[0].lives", "expected a whole number (it is false)", None),
+        (5, "rent", "expected a number (it is true)", None),
+        (6, "garden.a", "expected a number (it is true)", None),
+    ]
+
+
+def test_all_that_is_allowed_is_named_with_the_nearest(tmp_path):
+    assert problems_of(tmp_path, "name: x\nrent: fere\npets: [{kind: cat, lives: 0}]\nheating: true\n") == [
+        (2, "rent", "expected free or a number (it is 'fere')", "free"),
+        (3, "pets[0].lives", "expected 1 or more (it is 0)", None),
+        (4, "heating", "true is not one of gas, wood", None),
+    ]
+
+
+def test_own_rules_name_a_place_and_the_nearest(tmp_path):
+    assert problems_of(tmp_path, "name: x\nmodels: [ease, EASE]\n") == [(2, "models[1]", "shouted", "ease")]
 
 
 def test_own_rules_are_told_in_their_own_words(tmp_path):

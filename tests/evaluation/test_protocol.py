@@ -109,7 +109,7 @@ def test_a_mode_is_part_of_the_fingerprint_and_a_full_ranking_is_written_as_befo
     [
         ({"negatives": 99}, "never among a sample"),
         ({"mode": "sampled"}, "how many are drawn for each case"),
-        ({"mode": "sampled", "negatives": 0}, "'0' is neither"),
+        ({"mode": "sampled", "negatives": 0}, "0 is neither"),
         ({"mode": "sampled", "negatives": "some"}, "'some' is neither"),
         ({"mode": "sampled", "negatives": 9, "flawed_negatives": "keep"}, "only shipped negatives can be flawed"),
         ({"mode": "sampled", "negatives": "shipped", "flawed_negatives": "keep"}, "takes items of the history out"),
@@ -133,7 +133,7 @@ def test_columns_with_and_without_a_cutoff_are_told_apart() -> None:
 
 
 def test_labelled_rows_need_the_split_that_makes_them() -> None:
-    with pytest.raises(ValidationError, match="the split leave_one_out makes none"):
+    with pytest.raises(ValidationError, match="a leave_one_out split makes none"):
         benchmark({"mode": "click_through"})
     assert benchmark({"mode": "click_through"}, kind="click_through").evaluation.columns == ("auc", "accuracy")
 

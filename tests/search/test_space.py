@@ -91,6 +91,37 @@ def test_values_that_the_config_refuses_are_named(tmp_path):
     assert len(found) == 2
 
 
+def test_wrong_values_are_told_at_their_own_key_in_the_words_of_the_file_with_the_nearest(tmp_path):
+    found = mistakes(
+        tmp_path,
+        "model: convncf\nmax_epochs: true\n"
+        "defaults: {geometry: atuo, penalty: norms, dns: many, dropout: 1.5, batch_size: true, kernels: [4], lr_embed: 1}\n",
+    )
+    assert [each.partition("space.yaml:")[2] for each in found] == [
+        "2:1: max_epochs: expected a whole number (it is true)",
+        "3:12: defaults.geometry: expected auto or a list (it is 'atuo'); did you mean 'auto'?",
+        "3:28: defaults.penalty: 'norms' is not one of squared, norm; did you mean 'norm'?",
+        "3:44: defaults.dns: expected a whole number (it is 'many')",
+        "3:55: defaults.dropout: expected a number below 1 (it is 1.5)",
+        "3:69: defaults.batch_size: expected a whole number (it is true)",
+        # not 'channels', which looks alike: what another library calls so has another name here
+        "3:87: defaults.kernels: the model has no hyper-parameter 'kernels'; cnn_kernels is called geometry here",
+        "3:101: defaults.lr_embed: lr_embed is called learning_rate here",
+    ]
+    found = mistakes(
+        tmp_path,
+        "model: convncf\nmax_epochs: 3\nparameters:\n"
+        "  geometry: {choices: [auto, [2, two], 8], source: x}\n  optimizer: {choices: [adagrad, adm], source: x}\n"
+        "joint:\n  both: {choices: {a: {dropout: 0.0, dns: 1}, b: {dropout: 0.1, dns: 0}}, source: x}\n",
+    )
+    assert [each.partition("space.yaml:")[2] for each in found] == [
+        "4:34: parameters.geometry.choices[1][1]: expected a whole number (it is 'two')",
+        "4:40: parameters.geometry.choices[2]: expected auto or a list (it is 8)",
+        "5:34: parameters.optimizer.choices[1]: 'adm' is not one of adagrad, adam; did you mean 'adam'?",
+        "7:65: joint.both.choices.b.dns: expected 1 or more (it is 0)",
+    ]
+
+
 def test_values_that_the_config_refuses_together_are_named_unless_a_condition_keeps_them_apart(tmp_path):
     text = """model: gru4rec
 max_epochs: 2

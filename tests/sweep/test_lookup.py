@@ -46,6 +46,27 @@ def test_names_of_models_and_datasets_are_checked_with_the_nearest(tmp_path):
     assert [(p.line, p.suggestion) for p in caught.value.problems] == [(2, "bazaar"), (5, "gru4rec")]
 
 
+def test_values_are_told_with_the_nearest_and_at_their_own_key(tmp_path):
+    path = tmp_path / "b.yaml"
+    rules = "{mode: sampled, seen_items: exclude, negatives: shiped, select_by: ndgc@20, cutoffs: [20, 2000]}"
+    text = TEXT.replace("{seen_items: exclude}", rules).replace("leave_one_out", "leave_one_out, ties: fiel, seeds: [1, -2]")
+    path.write_text(
+        text + "resources: atuo\nsearch: {trials: true}\npublished: [{row: gru4rce, values: {ndcg@9: 1}, source: x}]\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_benchmark(path)
+    assert [(problem.key, problem.suggestion) for problem in caught.value.problems] == [
+        ("split.ties", "file"),
+        ("split.seeds[1]", None),
+        ("evaluation.negatives", "shipped"),
+        ("evaluation.select_by", "ndcg@20"),
+        ("evaluation.cutoffs[1]", None),
+        ("resources", "auto"),
+        ("search.trials", None),
+        ("published[0].row", "gru4rec"),
+    ]
+
+
 def test_a_benchmark_may_bring_search_spaces_of_its_own_and_they_win(tmp_path):
     (tmp_path / "search_spaces").mkdir()
     space = "model: ease\nmax_epochs: 1\nparameters:\n  regularisation: {choices: [10.0, 250.0], source: here}\n"

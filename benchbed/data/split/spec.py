@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from benchbed.config import Schema, fingerprint
+from benchbed.config import Schema, fingerprint, mistake, unknown_choice
 
 SPLITS: dict[str, str] = {
     "user_disjoint": "users are divided into train, validation and test; held-out users give a history and targets",
@@ -34,7 +34,7 @@ _OWNERS: dict[str, tuple[str, ...]] = {
 
 def _order(value: str) -> str:
     if value not in ("hash", "file") and not re.fullmatch(r"column: ?[^ ].*", value):
-        raise ValueError(f"'{value}' is not one of hash, file, 'column: NAME'")
+        raise unknown_choice(value, ["hash", "file"], f"'{value}' is not one of hash, file, 'column: NAME'")
     return value
 
 
@@ -96,14 +96,15 @@ class SplitSpec(Schema):
     @classmethod
     def _positive(cls, value: tuple[int, int, int] | None) -> tuple[int, int, int] | None:
         if value is not None and min(value) < 1:
-            raise ValueError("every part of the ratios must be at least 1")
+            at = value.index(min(value))
+            raise mistake(f"every part has at least 1 (it is {value[at]})", at=(at,))
         return value
 
     @field_validator("input_fraction")
     @classmethod
     def _proper(cls, value: float | None) -> float | None:
         if value is not None and not 0 < value < 1:
-            raise ValueError("input_fraction must lie strictly between 0 and 1")
+            raise ValueError(f"this lies strictly between 0 and 1 (it is {value:g})")
         return value
 
     @field_validator("seeds")
@@ -111,8 +112,9 @@ class SplitSpec(Schema):
     def _distinct(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
         if len(set(value)) != len(value):
             raise ValueError("a seed stands twice")
-        if wrong := next((seed for seed in value if not 0 <= seed < 2**63), None):
-            raise ValueError(f"{wrong} is no seed of a split; give whole numbers from 0 to {2**63 - 1}")
+        wrong = next((place for place, seed in enumerate(value) if not 0 <= seed < 2**63), None)
+        if wrong is not None:
+            raise mistake(f"{value[wrong]} is no seed of a split; give whole numbers from 0 to {2**63 - 1}", at=(wrong,))
         if len(value) > 1 and (kind := info.data.get("kind")) in ("session", "temporal"):
             raise ValueError(f"a {kind} split holds out the same for every seed, so it takes one seed")
         return value
