@@ -31,8 +31,12 @@ def audit_dataset(
     folder: Path,
     steps: Sequence[Mapping[str, Any]],
     rows: Mapping[str, Mapping[str, int]],
+    listed: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Of the prepared tables in ``folder``: sizes, times, ties, repeats, what cleaning dropped, and warnings."""
+    """Of the prepared tables in ``folder``: sizes, times, ties, repeats, what cleaning dropped, and warnings.
+
+    ``listed`` says what became of the rows of the table of negatives, as in the manifest.
+    """
     log = f"read_parquet({literal(str(folder / 'interactions.parquet'))})"
     unit = card.tables.interactions.stored_unit
     events, users, items, pairs = _one(
@@ -57,7 +61,8 @@ def audit_dataset(
         found["tied_events_share"] = (events - distinct) / events
         found["first_time"], found["last_time"] = _one(connection, f"SELECT min(timestamp), max(timestamp) FROM {log}")
     if card.tables.negatives is not None:
-        found["negatives"] = _audit_negatives(connection, folder)
+        unknown = {name.replace(" ", "_"): count for name, count in listed.items() if name.startswith("of unknown")}
+        found["negatives"] = _audit_negatives(connection, folder) | unknown
     if card.tables.graph is not None:
         found["graph"] = _audit_graph(connection, folder)
     return found | {"warnings": _dataset_warnings(found, card)}
@@ -132,6 +137,7 @@ def _dataset_warnings(found: Mapping[str, Any], card: Card) -> list[str]:
         told.append(f"{rejected} raw rows could not be read; rejected.parquet names each with its reason.")
     if (shipped := found.get("negatives")) is not None:
         told.append(f"{shipped['negatives']} negatives came with {shipped['events']} events.")
+        told += _left_out(shipped)
         if shipped["other_events"] or shipped["the_event_itself"]:
             told.append(
                 f"{shipped['other_events']} of them are items of other events of the same user (in the lists of "
@@ -153,6 +159,17 @@ def _dataset_warnings(found: Mapping[str, Any], card: Card) -> list[str]:
             "it was computed before any split, held-out users included."
         )
     return told
+
+
+def _left_out(shipped: Mapping[str, int]) -> list[str]:
+    """Negatives that stand in the files and belong to nothing in the data."""
+    kinds = (
+        ("of_unknown_users", "of users without events in the log"),
+        ("of_unknown_events", "of events that are not in the log"),
+        ("of_unknown_items", "that are no item of the data"),
+    )
+    parts = [f"{shipped[name]} {words}" for name, words in kinds if shipped.get(name)]
+    return [f"Left out are negatives of the files that belong to nothing in the data: {', '.join(parts)}."] if parts else []
 
 
 def audit_split(
@@ -210,7 +227,7 @@ def audit_listed(connection: DuckDBPyConnection) -> dict[str, int]:
             "target_itself",
             "cases_with_target_itself",
         ),
-        *("in_history", "cases_with_some_in_history", "without_training_event"),
+        *("in_history", "cases_with_some_in_history", "without_training_event", "of_events_not_tested"),
     )
     counts = _one(
         connection,
@@ -227,15 +244,19 @@ def audit_listed(connection: DuckDBPyConnection) -> dict[str, int]:
             FROM (SELECT DISTINCT "user" FROM test) AS cases LEFT JOIN judged USING ("user") GROUP BY cases."user"
         )
         SELECT count(*), count(*) FILTER (n = 0), count(*) FILTER (sound = 0), sum(n), min(n), max(n), sum(itself),
-            count(*) FILTER (itself > 0), sum(seen), count(*) FILTER (seen > 0), sum(unknown) FROM per_case
+            count(*) FILTER (itself > 0), sum(seen), count(*) FILTER (seen > 0), sum(unknown),
+            (SELECT count(*) FROM negatives ANTI JOIN (SELECT "user", item FROM test WHERE target) USING ("user", item))
+        FROM per_case
         """,
     )
     return {name: int(count or 0) for name, count in zip(names, counts, strict=True)}
 
 
 def listed_warnings(listed: Mapping[str, int]) -> list[str]:
-    """What :func:`audit_listed` found that takes cases away from ``negatives: shipped``."""
+    """What :func:`audit_listed` found that takes cases away from ``negatives: shipped``, or that is of no use to it."""
     told = []
+    if unused := listed["of_events_not_tested"]:
+        told.append(f"{unused} shipped negatives belong to events that this split does not test, and are not used.")
     if without := listed["cases_without"]:
         told.append(
             f"{without} of {listed['cases']} test cases have no shipped negatives: `negatives: shipped` leaves them out."

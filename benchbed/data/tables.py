@@ -190,38 +190,44 @@ def _low_rated(connection: DuckDBPyConnection, folder: Path) -> int:
 
 
 def _negatives(connection: DuckDBPyConnection, folder: Path) -> dict[str, int]:
-    """Write ``negatives.parquet`` ("user", item, negative, place): those of events that are in the log, none twice."""
+    """Write ``negatives.parquet`` ("user", item, negative, place): those of events that are in the log, none twice.
+
+    Returns how many rows there were, and what became of them: each is kept, repeated, or of one kind of unknown.
+    """
+    connection.execute(
+        """
+        CREATE TABLE judged_negatives AS
+        SELECT u.index AS "user", i.index AS item, n.index AS negative, r.row,
+            u.code IS NULL AS no_user,
+            i.code IS NULL OR (u.code, i.code) NOT IN (SELECT ("user", item) FROM log) AS no_event
+        FROM raw_negatives AS r
+        LEFT JOIN user_numbers AS u ON u.id = r."user" LEFT JOIN item_numbers AS i ON i.id = r.item
+        LEFT JOIN item_numbers AS n ON n.id = r.negative
+        """
+    )
     connection.execute(
         """
         CREATE TABLE listed AS
-        SELECT u.code AS user_code, i.code AS item_code, u.index AS "user", i.index AS item, n.index AS negative,
-            min(row) AS row, count(*) AS times
-        FROM raw_negatives AS r
-        JOIN user_numbers AS u ON u.id = r."user" JOIN item_numbers AS i ON i.id = r.item
-        JOIN item_numbers AS n ON n.id = r.negative
-        GROUP BY ALL
+        SELECT "user", item, negative, min(row) AS row, count(*) AS times FROM judged_negatives
+        WHERE NOT no_user AND NOT no_event AND negative IS NOT NULL GROUP BY ALL
         """
     )
     query = """
         SELECT "user", item, negative, row_number() OVER (PARTITION BY "user", item ORDER BY row) AS place FROM listed
-        WHERE (user_code, item_code) IN (SELECT ("user", item) FROM log) ORDER BY "user", item, place
+        ORDER BY "user", item, place
     """
     write_table(connection, query, folder / "negatives.parquet")
-    rows = _count(connection, "raw_negatives")
-    kept, times, cases = one_row(
+    counts = one_row(
         connection,
         """
-        SELECT count(*), coalesce(sum(times), 0)::BIGINT, count(DISTINCT ("user", item)) FROM listed
-        WHERE (user_code, item_code) IN (SELECT ("user", item) FROM log)
+        SELECT count(*), (SELECT count(*) FROM listed), (SELECT count(DISTINCT ("user", item)) FROM listed),
+            (SELECT coalesce(sum(times - 1), 0)::BIGINT FROM listed), count(*) FILTER (no_user),
+            count(*) FILTER (NOT no_user AND no_event), count(*) FILTER (NOT no_user AND NOT no_event AND negative IS NULL)
+        FROM judged_negatives
         """,
     )
-    return {
-        "rows": rows,
-        "kept": kept,
-        "events": cases,
-        "repeated": times - kept,
-        "of events or items that are not there": rows - times,
-    }
+    names = ("rows", "kept", "events", "repeated", "of unknown users", "of unknown events", "of unknown items")
+    return {name: int(count) for name, count in zip(names, counts, strict=True)}
 
 
 def _described(connection: DuckDBPyConnection, card: Card, role: str, path: Path) -> dict[str, int]:

@@ -72,8 +72,9 @@ def test_lists_follow_the_file_without_repetitions_and_unknown_events(prepared):
         ("new", "a"): ["b", "c"],
         ("u", "b"): ["e", "g"],
     }
-    told = {"rows": 16, "kept": 13, "events": 5, "repeated": 1, "of events or items that are not there": 2}
-    assert made.manifest["negatives"] == told
+    told = {"rows": 16, "kept": 13, "events": 5, "repeated": 1}
+    unknown = {"of unknown users": 2, "of unknown events": 0, "of unknown items": 0}
+    assert made.manifest["negatives"] == told | unknown
     assert made.manifest["rows"]["negatives"] == {"read": 6, "rejected": 0}
     items = {row["id"]: row["described"] for row in pq.read_table(made.folder / "items.parquet").to_pylist()}
     assert set(items) == set("abcdefg") and items["e"]
@@ -88,6 +89,26 @@ def test_the_item_that_a_list_belongs_to_is_not_known_by_it(prepared):
     assert set(items) == {*"abcdef", "novel", "other"}
     data = load_training_data(split_dataset(made, SPEC, 0).folder, SHIPPED)
     assert set(data.item_ids[1:]) == set("abcdef")
+
+
+def test_what_is_left_out_of_the_lists_is_counted_and_told(raw, tmp_path):
+    """Of every row of the file it is known what became of it."""
+    for name, text in (("x.train.rating", TRAIN), ("x.test.rating", TEST + "only\tb\t1\n")):
+        (raw / name).write_text(text)
+    (raw / "x.test.negative").write_text(LISTED + "(v,c)\ta\n(v,nowhere)\ta\tb\n(v,rare)\ta\n(only,b)\ta\n(u,d)\trare\n")
+    (raw / "x.train.rating").open("a").write("x\trare\t1\n")
+    made = prepare(card(clean={"k_core": {"user": 1, "item": 2}}), Workspace.open(tmp_path / "workspace"), raw)
+    counts = made.manifest["negatives"]
+    # rare is gone from the log by the k-core, and so the negative of that name is no item; v has no event with c nor nowhere.
+    assert [counts[f"of unknown {what}"] for what in ("users", "events", "items")] == [2, 4, 1]
+    assert counts["kept"] + counts["repeated"] + 7 == counts["rows"] == 22
+    assert [made.audit["negatives"][f"of_unknown_{what}"] for what in ("users", "events", "items")] == [2, 4, 1]
+    assert any(
+        "2 of users without events in the log, 4 of events that are not in the log, 1 that" in w for w in made.audit["warnings"]
+    )
+    split = split_dataset(made, SPEC, 0)
+    assert split.audit["negatives"]["of_events_not_tested"] == 2
+    assert any("2 shipped negatives belong to events that this split does not test" in w for w in split.audit["warnings"])
 
 
 def test_negatives_that_are_none_are_counted(prepared):
@@ -176,6 +197,7 @@ def test_rows_of_the_test_file_are_targets_and_bring_their_negatives(prepared):
         "in_history": 1,
         "cases_with_some_in_history": 1,
         "without_training_event": 5,
+        "of_events_not_tested": 2,
     }
     assert any("left to chance" in told for told in split.audit["warnings"])
 
