@@ -129,7 +129,7 @@ def sweep_facts(material: Material, plans: Sequence[SearchPlan]) -> dict[str, An
             for seed, split in material.splits.items()
         ],
         "protocol_fingerprint": material.protocol,
-        "protocol_words": protocol_words(benchmark),
+        "protocol_words": protocol_words(benchmark, checked.left_out),
         "environment": environment(),
         "git": git_state(),
     }

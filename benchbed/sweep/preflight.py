@@ -32,7 +32,8 @@ class Checked:
     spaces
         Row -> search space, for all of them.
     left_out
-        Baselines that the benchmark does not name and that cannot hold the catalogue, with the reason.
+        Baselines that the benchmark does not name and that cannot hold the catalogue, or learn from an order that the data do
+        not have, with the reason.
     """
 
     card: Card
@@ -93,16 +94,23 @@ def preflight(benchmark: Benchmark, workspace: Workspace, chosen: list[str] | No
             listed = ", ".join(models)
             problems.append(Problem(f"'{name}' is no model of this benchmark ({listed})", suggestion=nearest(name, models)))
     spaces: dict[str, SearchSpace] = {}
+    left_out: dict[str, str] = {}
+    disorder = _disorder(benchmark, card)
     for name in models:
         try:
             path = find_space(name, benchmark.folder)
-            spaces[name] = load_space(path)
+            space = load_space(path)
+            if disorder is not None and "sequences" in model_class(space.model).needs:
+                if name not in benchmark.models and name not in (chosen or ()):
+                    left_out[name] = f"It learns from the order of events, and {disorder}."
+                    continue
+                problems.append(Problem(f"{name} learns from the order of events, and {disorder}", key="models"))
+            spaces[name] = space
             if name in MODELS and spaces[name].model != name:
                 message = f"this is taken for the model '{name}', and says that it is of '{spaces[name].model}'"
                 problems.append(Problem(message, str(path), key="model"))
             problems += _missing_needs(spaces[name].model, card)
             problems += unsuitable(name, spaces[name], path, benchmark.split.kind, benchmark.evaluation.mode)
-            problems += _missing_order(name, spaces[name].model, benchmark.split.kind)
             if model_class(spaces[name].model).ceiling and benchmark.evaluation.seen_items != "exclude":
                 message = f"{name} is the ceiling of `seen_items: exclude` alone: it gives nothing to items of the history"
                 problems.append(Problem(message, key="evaluation.seen_items"))
@@ -112,15 +120,20 @@ def preflight(benchmark: Benchmark, workspace: Workspace, chosen: list[str] | No
             problems.append(Problem(str(error).replace("\n", " "), key="models"))
     if problems or card is None:
         raise ConfigError(problems, advice=" ".join(advice) or None)
-    return Checked(card, models, tuple(chosen) if chosen else models, spaces)
+    kept = tuple(name for name in models if name not in left_out)
+    return Checked(card, kept, tuple(chosen) if chosen else kept, spaces, left_out)
 
 
-def _missing_order(row: str, name: str, split: str) -> list[Problem]:
-    """A model of the order of events, where the split has divided them at random."""
-    if split not in UNORDERED_SPLITS or "sequences" not in model_class(name).needs:
-        return []
-    message = f"{row} learns from the order of events, and a {split} split leaves none: it divides rows at random"
-    return [Problem(message, key="models")]
+def _disorder(benchmark: Benchmark, card: Card | None) -> str | None:
+    """Why the events of a user have no order to learn from; None where they have one."""
+    split = benchmark.split
+    if split.kind in UNORDERED_SPLITS:
+        return f"a {split.kind} split leaves none: it divides rows at random"
+    if card is not None and card.tables.interactions.columns.timestamp is None and split.ties == "hash":
+        return (
+            f"the dataset '{card.name}' has no times, so that `ties: hash` leaves it to chance (a log in order: `ties: file`)"
+        )
+    return None
 
 
 def _missing_needs(name: str, card: Card | None) -> list[Problem]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from benchbed.data.split.spec import SplitSpec
 from benchbed.evaluation.protocol import LABELLED, METRICS, VARIANTS, Protocol
 from benchbed.models.registry import baselines_of
 from benchbed.sweep.benchmark import Benchmark
 
 
-def protocol_words(benchmark: Benchmark) -> list[str]:
-    """What makes the numbers mean something, sentence by sentence.
+def protocol_words(benchmark: Benchmark, left_out: Container[str] = ()) -> list[str]:
+    """What makes the numbers mean something, sentence by sentence; ``left_out`` are baselines that do not run.
 
     Examples
     --------
@@ -22,7 +24,13 @@ def protocol_words(benchmark: Benchmark) -> list[str]:
     >>> protocol_words(b)[1]
     "The first 12.5 % of a held-out user's events are the history, the rest the targets."
     """
-    return [*_split(benchmark), *_evaluation(benchmark), *_search(benchmark), *_final(benchmark), *_baselines(benchmark)]
+    return [
+        *_split(benchmark),
+        *_evaluation(benchmark),
+        *_search(benchmark),
+        *_final(benchmark),
+        *_baselines(benchmark, left_out),
+    ]
 
 
 def _split(benchmark: Benchmark) -> list[str]:
@@ -234,7 +242,8 @@ def _final(benchmark: Benchmark) -> list[str]:
     ]
 
 
-def _baselines(benchmark: Benchmark) -> list[str]:
+def _baselines(benchmark: Benchmark, left_out: Container[str]) -> list[str]:
     if benchmark.baselines == "none":
         return ["The baselines were switched off."]
-    return [f"Baselines that always run, tuned with the same budget: {', '.join(baselines_of(benchmark.split.kind))}."]
+    run = [name for name in baselines_of(benchmark.split.kind) if name not in left_out]
+    return [f"Baselines that always run, tuned with the same budget: {', '.join(run)}."]

@@ -12,6 +12,7 @@ from benchbed.search.space_file import find_space
 from benchbed.sweep.benchmark import Benchmark
 from benchbed.sweep.lookup import load_benchmark
 from benchbed.sweep.preflight import preflight
+from benchbed.sweep.protocol_words import protocol_words
 from benchbed.workspace import Workspace
 
 
@@ -52,3 +53,29 @@ def test_models_of_the_order_are_refused_where_a_split_leaves_none(tmp_path):
     with pytest.raises(ConfigError) as refused:
         preflight(Benchmark(**asked), Workspace.open(tmp_path))
     assert str(refused.value).count("learns from the order of events") == 2 and "mkr learns" not in str(refused.value)
+
+
+def test_models_of_the_order_are_refused_where_chance_made_it_and_markov_is_left_out_with_words(tmp_path: Path) -> None:
+    """The order of a log without times is chance under ``ties: hash``, and is known under ``ties: file``."""
+    (tmp_path / "bare.yaml").write_text(
+        "name: bare\ntables:\n  interactions:\n    files: [a.csv, b.csv]\n"
+        "    columns: {user: u, item: i, extra: {part: {kind: file}}}\n"
+    )
+    workspace = Workspace.open(tmp_path / "ws")
+    workspace.dataset("bare").mkdir(parents=True)
+    (workspace.dataset("bare") / "manifest.json").write_text("{}")
+
+    def asked(ties: str, *models: str) -> Benchmark:
+        split = {"kind": "leave_one_out", "test": "column: part", "ties": ties}
+        said = {"name": "x", "dataset": str(tmp_path / "bare.yaml"), "split": split, "evaluation": {"seen_items": "exclude"}}
+        return Benchmark.model_validate({**said, "models": models})
+
+    found = preflight(asked("hash", "mf_bpr"), workspace)
+    assert found.models == ("mf_bpr", "popularity", "item_knn", "ease", "ials") == found.chosen
+    assert set(found.spaces) == set(found.models)
+    assert set(found.left_out) == {"markov"} and "'bare' has no times" in found.left_out["markov"]
+    assert "markov" not in protocol_words(asked("hash", "mf_bpr"), found.left_out)[-1]
+    for models, chosen in ((("mf_bpr", "gru4rec"), None), (("mf_bpr", "markov"), None), (("mf_bpr",), ["markov"])):
+        with pytest.raises(ConfigError, match=r"(gru4rec|markov) learns from the order of events, and .* leaves it to chance"):
+            preflight(asked("hash", *models), workspace, chosen)
+    assert "markov" in preflight(asked("file", "mf_bpr", "gru4rec"), workspace).models
