@@ -80,7 +80,16 @@ def test_a_log_without_times_says_so(prepared):
         ("user_id:token\titem_id:tokken\ttimestamp:float", r"unknown type 'tokken'.*\n.*item_id:token'"),
         ("user_id:token\titem_id:float\ttimestamp:float", r"'item_id' is float; the card makes the item of it.*wants token"),
         ("user_id:token\titem_id:token\ttimestamp:token", r"'timestamp' is token.* the timestamp .*wants float"),
-        ("user_id:token\titem:token\ttimestamp:float", r"no column 'item_id'.*\n.*'item'"),
+        ("user_id:token\titem:token\ttimestamp:float", r"x.inter:1: there is no column 'item_id'.*\n.*'item'"),
+        (
+            "user_id:token\titem_id:token\titem_id:float\ttimestamp:float",
+            r"x.inter:1: the columns number 2 and 3 have the same",
+        ),
+        (
+            "\nuser_id:token,item_id:token,timestamp:float",
+            r"x.inter:2: .* divided by \",\", and .* is expected(.|\n)*`separator: \",\"`",
+        ),
+        ("user_id,item_id,timestamp", r"x.inter:1: the header has no type(.|\n)*`reader: csv`, `separator: \",\"`"),
     ],
 )
 def test_headers_that_do_not_fit_are_refused(prepared, header, problem):

@@ -31,11 +31,11 @@ USUAL_SEPARATORS = ("\t", ",", ";", "|", "::", " ")
 """Guessed for advice, never for reading."""
 
 
-Header = Callable[[list[str], RawFile, "Table"], list[str]]
-"""The names of the columns, from what stands in the first row."""
+Header = Callable[[list[str], str, "Table"], list[str]]
+"""The names of the columns, from what stands in the first row, and where that is (``log.csv:1``)."""
 
 
-def _plain(header: list[str], _file: RawFile, _table: Table) -> list[str]:
+def _plain(header: list[str], _place: str, _table: Table) -> list[str]:
     return header
 
 
@@ -76,7 +76,8 @@ def read(connection: DuckDBPyConnection, file: RawFile, table: Table, names_of: 
     rows = [text.replace(marker, table.separator) for text in sample[:20]]
     if table.header:
         header = [_unquoted(name, table.quote) for name in sample[0].split(marker)]
-        positions = _positions(names_of(header, file, table), file, table)
+        place = f"{file.shown}:{places[0]}"
+        positions = _positions(names_of(header, place, table), place, table)
     else:
         positions = _numbers(width, file, table, rows)
 
@@ -87,33 +88,47 @@ def read(connection: DuckDBPyConnection, file: RawFile, table: Table, names_of: 
         yield Rows(_sql(name, table, marker, width, positions, after=places[0] if table.header else 0), text)
 
 
-def _positions(names: list[str], file: RawFile, table: Table) -> list[int]:
+def _positions(names: list[str], place: str, table: Table) -> list[int]:
     """Positions of the columns that the card names."""
     positions = []
     for role, column in table.sources():
-        if names.count(str(column)) != 1:
+        found = [number for number, name in enumerate(names) if name == column]
+        if len(found) > 1:
+            numbers = " and ".join(str(number + 1) for number in found)
+            raise DataError(
+                f"{place}: the columns number {numbers} have the same name '{column}', and the card takes {role} from it.",
+                advice=f"Rename all but the one that is meant. The header: {', '.join(names)}.",
+            )
+        if not found:
             close = nearest(str(column), names)
-            problem = "has no column" if column not in names else "has several columns"
-            other = _separator_of_header(table.separator.join(names), table)
+            other = separator_of_header(table.separator.join(names), table)
             if other is not None:
                 now, likely = json.dumps(table.separator), json.dumps(other)
                 hint = f"The card says separator: {now}; its header looks like separator: {likely}. "
             else:
                 hint = f"Did you mean '{close}'? " if close else ""
             raise DataError(
-                f"{file.path} {problem} '{column}' (the card names it for {role}).",
-                advice=f"{hint}Its header: {', '.join(names)}.",
+                f"{place}: there is no column '{column}' (the card names it for {role}).",
+                advice=f"{hint}The header: {', '.join(names)}.",
             )
-        positions.append(names.index(str(column)))
+        positions += found
     return positions
 
 
-def _separator_of_header(header: str, table: Table) -> str | None:
-    """The usual separator under which more of the card's columns are found than under the card's; None when there is none."""
+def separator_of_header(header: str, table: Table, bare: Callable[[str], str] = str) -> str | None:
+    """The usual separator under which more of the card's columns are found than under the card's; None when there is none.
+
+    Parameters
+    ----------
+    header, table
+        The first row, and what the card says of the table.
+    bare
+        Takes from a name what stands in the file beside it.
+    """
     wanted = {str(column) for _, column in table.sources()}
 
     def found(separator: str) -> int:
-        return len(wanted & {_unquoted(name, table.quote) for name in header.split(separator)})
+        return len(wanted & {bare(_unquoted(name, table.quote)) for name in header.split(separator)})
 
     best = max(USUAL_SEPARATORS, key=found)
     return best if found(best) > found(table.separator) else None

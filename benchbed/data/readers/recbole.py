@@ -5,6 +5,7 @@ Types are checked against what the card makes of a column, so that a category is
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from benchbed.data.raw_files import RawFile
 from benchbed.data.readers import csv
 from benchbed.data.readers.base import Rows
+from benchbed.data.readers.csv import separator_of_header
 from benchbed.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -40,36 +42,45 @@ def read(connection: DuckDBPyConnection, file: RawFile, table: Table) -> Iterato
         yield rows
 
 
-def _names(header: list[str], file: RawFile, table: Table) -> list[str]:
+def _names(header: list[str], place: str, table: Table) -> list[str]:
     """The names without their types, after a check of these."""
     fields = [column.strip().rpartition(":") for column in header]
     bare = [column for column, (name, _, _) in zip(header, fields, strict=True) if not name]
+    other = separator_of_header(table.separator.join(header), table, lambda column: column.strip().partition(":")[0])
     if bare:
+        plain = json.dumps(table.separator if other is None else other)
         raise DataError(
-            f"{file.shown}:1: the header has no type for '{bare[0]}'. RecBole writes name:type, such as user_id:token.",
-            advice='A file with plain names is read with `reader: csv`, `separator: "\\t"` and `columns`.',
+            f"{place}: the header has no type for '{bare[0]}'. RecBole writes name:type, such as user_id:token.",
+            advice=f"A file with plain names is read with `reader: csv`, `separator: {plain}` and `columns`.",
         )
+    if other is not None:
+        now, likely = json.dumps(table.separator), json.dumps(other)
+        raise DataError(
+            f"{place}: the columns of the header are divided by {likely}, and {now} is expected.",
+            advice=f"Write `separator: {likely}` in this table of the card.",
+        )
+    names = [name for name, _, _ in fields]
     types = {name: kind for name, _, kind in fields}
     for name, kind in types.items():
         if kind not in TYPES:
             close = nearest(kind, TYPES)
             raise DataError(
-                f"{file.shown}:1: the column '{name}' has the unknown type '{kind}'; there are {', '.join(TYPES)}.",
+                f"{place}: the column '{name}' has the unknown type '{kind}'; there are {', '.join(TYPES)}.",
                 advice=f"Did you mean '{name}:{close}'?" if close else None,
             )
     for role, column in table.sources():
         if role == "timestamp" and column not in types:
             raise DataError(
-                f"{file.shown}:1: there is no column '{column}', where the reader recbole looks for times.",
+                f"{place}: there is no column '{column}', where the reader recbole looks for times.",
                 advice="Write `columns: {timestamp: NAME}` with another name, or `columns: {timestamp: null}` where there are "
                 f"none. The header: {', '.join(header)}.",
             )
-        if str(column) in types:
-            _check(role, str(column), types[str(column)], file, table)
-    return [name for name, _, _ in fields]
+        if names.count(str(column)) == 1:  # what stands twice is refused for that
+            _check(role, str(column), types[str(column)], place, table)
+    return names
 
 
-def _check(role: str, column: str, kind: str, file: RawFile, table: Table) -> None:
+def _check(role: str, column: str, kind: str, place: str, table: Table) -> None:
     made = _kind(role, table)
     allowed = ("token",) if role in _IDS else ("float",) if made is None else _OF_KIND[made]
     if kind in allowed:
@@ -77,7 +88,7 @@ def _check(role: str, column: str, kind: str, file: RawFile, table: Table) -> No
     what = f"{role.removeprefix('features.').removeprefix('extra.')} ({made})" if made else f"the {role}"
     fits = [name for name, types in _OF_KIND.items() if kind in types and name != "flags"]
     raise DataError(
-        f"{file.shown}:1: the column '{column}' is {kind}; the card makes {what} of it, which wants {' or '.join(allowed)}.",
+        f"{place}: the column '{column}' is {kind}; the card makes {what} of it, which wants {' or '.join(allowed)}.",
         advice=f"A column of type {kind} can be a feature of kind {' or '.join(fits)}"
         + ("; models see no lists of numbers." if kind == "float_seq" else "."),
     )
