@@ -86,6 +86,7 @@ class Evaluator:
         place = np.zeros(n_items + 1, dtype=np.int64)
         place[order] = np.arange(1, n_items + 1)
         self.tie_place = torch.as_tensor(place).to(self.device)  # the smaller place wins a tie
+        self.turn = 0  # of coarse rankings: each looks at other rows in full
         self.listed: ListedCases | None = None
         if protocol.mode == "sampled":
             self.listed = ListedCases(cases)
@@ -117,6 +118,7 @@ class Evaluator:
         """
         if self.listed is not None:
             return self._compare_listed(model, self.listed)
+        self.turn += coarse
         size = BLOCK_NUMBERS * (16 if self.device.type == "cuda" else 1)
         step = min(BLOCK_ROWS, max(1, size // (self.n_items + 1)))
         ranks: list[Tensor] = []
@@ -196,7 +198,7 @@ class Evaluator:
         """Scores of a block that are exact where they decide; None where too many of them do."""
         scores = self._candidate_scores(name, rough.coarse(start, start + len(block)), block)
         places = max(top, *(parse_column(column)[1] for column in self.protocol.columns))
-        return scores if refine(scores, rough, start, places) else None
+        return scores if refine(scores, rough, start, places, self.turn) else None
 
     def _constant(self, scores: Tensor, block: Histories) -> Tensor:
         """Number of rows whose candidates all have the same score."""

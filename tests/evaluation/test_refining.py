@@ -86,6 +86,17 @@ def test_the_margin_follows_the_error_that_is_seen() -> None:
     assert Evaluator(cases, 40, protocol).rank(model, coarse=True).ranks.values.tolist() == [2]
 
 
+def test_one_row_tells_of_an_item_that_is_far_off_in_all() -> None:
+    """The best item of everybody seems to be the worst, to all but the few rows that are looked at in full."""
+    scores, cases = world(2)
+    scores[:, 7] = 9.0
+    coarse = scores + 1e-3
+    coarse[:, 7] = -50.0
+    model, evaluator = Coarse(scores, coarse), Evaluator(cases, 400, PROTOCOL)
+    for _ in range(20):  # whichever the rows are
+        assert values(evaluator.rank(model, coarse=True)) == values(evaluator.rank(model))
+
+
 def test_many_scores_that_matter_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that tells nothing apart scores like chance, coarse or not; nobody asks it pair by pair."""
     scores, cases = world(3)

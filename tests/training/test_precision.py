@@ -44,7 +44,7 @@ def test_a_single_case_sends_the_run_back() -> None:
     """An error that no look at the head can show: the best item of one case seems to be the worst."""
     scores, cases = world(0)
     coarse = scores + 1e-3
-    case = next(row for row in range(len(cases)) if scores[row, 1:].argmax() + 1 in cases.targets[row])
+    case = next(row for row in range(20, len(cases)) if scores[row, 1:].argmax() + 1 in cases.targets[row])
     others = np.setdiff1d(np.arange(1, 401), cases.histories[case])
     best = others[scores[case, others].argmax()]
     free = np.setdiff1d(others, cases.targets[case])
