@@ -40,20 +40,24 @@ def prepare(
 def _show(prepared: Prepared) -> None:
     from rich.console import Console
 
+    from benchbed.errors import counted
+
     audit: dict[str, Any] = prepared.audit
     console = Console(highlight=False)
     console.print(
-        f"[bold]{prepared.name}[/bold]: {audit['interactions']:,} interactions of {audit['users']:,} users "
-        f"with {audit['items']:,} items"
+        f"[bold]{prepared.name}[/bold]: {counted(audit['interactions'], 'interaction')} of "
+        f"{counted(audit['users'], 'user')} with {counted(audit['items'], 'item')}"
     )
     rejected = {table: count for table, count in audit["rejected"].items() if count}
     for table, count in rejected.items():
         kept = prepared.folder / "rejected.parquet"
-        console.print(f"  {count:,} rows of {table} could not be read; they are kept in {kept}", soft_wrap=True, markup=False)
+        console.print(f"  {counted(count, 'row')} of {table} could not be read, kept in {kept}", soft_wrap=True, markup=False)
     before = None
     for step in audit["cleaning"]:
         if before is not None and step["interactions"] < before:
-            console.print(f"  {step['step'].replace('_', ' ')}: {before - step['interactions']:,} interactions dropped")
+            console.print(
+                f"  {step['step'].replace('_', ' ')}: {counted(before - step['interactions'], 'interaction')} dropped"
+            )
         before = step["interactions"]
     for warning in audit["warnings"]:
         console.print(f"  note: {warning}", markup=False, soft_wrap=True)

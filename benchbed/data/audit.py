@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchbed.data.card import Card
 from benchbed.data.database import literal, one_row
+from benchbed.errors import counted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -134,9 +135,9 @@ def _dataset_warnings(found: Mapping[str, Any], card: Card) -> list[str]:
         )
     rejected = sum(found["rejected"].values())
     if rejected:
-        told.append(f"{rejected} raw rows could not be read; rejected.parquet names each with its reason.")
+        told.append(f"{counted(rejected, 'raw row')} could not be read; rejected.parquet gives file, line and reason.")
     if (shipped := found.get("negatives")) is not None:
-        told.append(f"{shipped['negatives']} negatives came with {shipped['events']} events.")
+        told.append(f"{counted(shipped['negatives'], 'negative')} came with {counted(shipped['events'], 'event')}.")
         told += _left_out(shipped)
         if shipped["other_events"] or shipped["the_event_itself"]:
             told.append(
@@ -154,8 +155,8 @@ def _dataset_warnings(found: Mapping[str, Any], card: Card) -> list[str]:
     if card.clean.k_core is not None:
         before, after = found["cleaning"][-2], found["cleaning"][-1]
         told.append(
-            f"The k-core dropped {before['interactions'] - after['interactions']} events, "
-            f"{before['users'] - after['users']} users and {before['items'] - after['items']} items; "
+            f"The k-core dropped {counted(before['interactions'] - after['interactions'], 'event')}, "
+            f"{counted(before['users'] - after['users'], 'user')} and {counted(before['items'] - after['items'], 'item')}; "
             "it was computed before any split, held-out users included."
         )
     return told
@@ -256,10 +257,11 @@ def listed_warnings(listed: Mapping[str, int]) -> list[str]:
     """What :func:`audit_listed` found that takes cases away from ``negatives: shipped``, or that is of no use to it."""
     told = []
     if unused := listed["of_events_not_tested"]:
-        told.append(f"{unused} shipped negatives belong to events that this split does not test, and are not used.")
+        told.append(f"Not used: {counted(unused, 'shipped negative')} of events that this split does not test.")
     if without := listed["cases_without"]:
         told.append(
-            f"{without} of {listed['cases']} test cases have no shipped negatives: `negatives: shipped` leaves them out."
+            f"Without shipped negatives, and left out by `negatives: shipped`: {without} of "
+            f"{counted(listed['cases'], 'test case')}."
         )
     if emptied := listed["cases_without_sound"] - without:
         told.append(
@@ -327,9 +329,9 @@ def _split_warnings(found: Mapping[str, Any]) -> list[str]:
             )
         if facts["unknown_targets_share"] > MANY_REPEATS:
             told.append(f"{100 * facts['unknown_targets_share']:.1f} % of the {name} targets have no training event.")
-    if found.get("k_core_items_short_in_training"):
+    if short := found.get("k_core_items_short_in_training"):
         told.append(
-            f"{found['k_core_items_short_in_training']} items are in the k-core only through events of held-out users: "
+            f"{counted(short, 'item is', 'items are')} in the k-core only through events of held-out users: "
             "with training events alone they would have been dropped."
         )
     return told

@@ -13,7 +13,7 @@ from benchbed.data.database import identifier, literal, one_row
 from benchbed.data.fields import Flags, Number, TokenSequence
 from benchbed.data.raw_files import RawFile
 from benchbed.data.readers import reader
-from benchbed.errors import DataError
+from benchbed.errors import DataError, counted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -227,8 +227,9 @@ def judge_rejected(connection: DuckDBPyConnection, card: Card, keep_at: Path) ->
         share = count["rejected"] / count["read"]
         hint = date_advice(first[3]) or fraction_advice(first[3]) if first[2] == "timestamp" else ""
         raise DataError(
-            f"{count['rejected']} of {count['read']} rows of the table {name} cannot be read ({100 * share:.3g} %; the limit "
-            f"max_rejected is {100 * card.max_rejected:.3g} %). The first: {first[0]}:{first[1]}: {first[3]}{column}.",
+            f"{count['rejected']} of {counted(count['read'], 'row')} of the table {name} cannot be read "
+            f"({100 * share:.3g} %; the limit max_rejected is {100 * card.max_rejected:.3g} %). "
+            f"The first: {first[0]}:{first[1]}: {first[3]}{column}.",
             advice=f"{hint}All of them, with file, line and reason: {keep_at}",
         )
     return counts

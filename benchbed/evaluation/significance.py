@@ -28,15 +28,35 @@ that of a sign test.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 FEW_SEEDS = 5
 """Rows with fewer seeds than this share one pooled variance over seeds."""
+
+
+LEAST_USERS = 30
+"""With fewer users in the test part no difference between models is evidence: who they happen to be decides."""
+
+
+def tested_users(audit: Mapping[str, Any], rules: str) -> int | None:
+    """How many users a split tests under the rules of an evaluation; None where its audit does not say.
+
+    Parameters
+    ----------
+    audit
+        Of the split.
+    rules
+        The key under which it counts cases.
+    """
+    numbers = (audit.get("test", {}).get("cases"), audit.get("cases", {}).get("test", {}).get(rules, {}).get("cases"))
+    # The part has so many users; rules may leave some of them out, and may make several cases of one.
+    return min((int(number) for number in numbers if number is not None), default=None)
 
 
 @dataclass(frozen=True)

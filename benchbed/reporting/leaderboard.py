@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean, median, stdev
 from typing import Any
 
-from benchbed.evaluation.significance import Comparison, compare
+from benchbed.errors import counted, listed
+from benchbed.evaluation.significance import LEAST_USERS, Comparison, compare, tested_users
 from benchbed.reporting.marks import Mark, marks_of
 from benchbed.reporting.published import PublishedLine, published_lines
 from benchbed.reporting.runs import CoarseFacts, FinalRun, FoldInFacts, coarse_facts, final_runs, fold_in_facts
-from benchbed.reporting.samples import ReadCases, closed_form, finals_of, test_row
+from benchbed.reporting.samples import ReadCases, case_key, closed_form, finals_of, test_row
 from benchbed.tracking.reading import RunRecord, SweepRecord
 
 LEAST_TRIALS, LEAST_SEEDS = 10, 3
@@ -285,16 +286,21 @@ def _reservations(record: SweepRecord) -> list[str]:
     found += [f"{name} did not run. {reason}" for name, reason in (record.facts.get("left_out") or {}).items()]
     trials = int(record.benchmark["search"]["trials"])
     seeds = len(record.benchmark["final"]["seeds"])
+    key = case_key(record.benchmark["evaluation"])
+    found_users = [tested_users(split.get("audit") or {}, key) for split in record.facts.get("splits") or ()]
+    users = min((number for number in found_users if number is not None), default=LEAST_USERS)
+    tested = "test session" if record.benchmark["split"].get("kind") == "session" else "test user"
     few = [
         text
         for text, lacks in (
-            (f"{trials} trial{'s' if trials > 1 else ''} a model (at least {LEAST_TRIALS})", trials < LEAST_TRIALS),
-            (f"{seeds} training seed{'s' if seeds > 1 else ''} (at least {LEAST_SEEDS})", seeds < LEAST_SEEDS),
+            (f"{counted(users, tested)} (at least {LEAST_USERS})", users < LEAST_USERS),
+            (f"{counted(trials, 'trial')} a model (at least {LEAST_TRIALS})", trials < LEAST_TRIALS),
+            (f"{counted(seeds, 'training seed')} (at least {LEAST_SEEDS})", seeds < LEAST_SEEDS),
         )
         if lacks
     ]
     if few:
-        found.append(f"Not evidence: {' and '.join(few)}. It shows how benchbed works, not which model is better.")
+        found.append(f"Not evidence: {listed(few)}. It shows how benchbed works, not which model is better.")
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from benchbed.errors import counted
 from benchbed.evaluation.significance import Comparison
 from benchbed.reporting.runs import place_of
 from benchbed.tracking.reading import RunRecord, SweepRecord
@@ -127,7 +128,7 @@ def _said_little(record: SweepRecord, done: Sequence[RunRecord]) -> list[Mark]:
         worst = max(done, key=lambda run: constant[run.key])
         share = sum(constant.values()) / max(cases, 1.0)
         meaning = (
-            f"Of {cases:.0f} test cases of {len(done)} final run{'s' if len(done) > 1 else ''} {sum(constant.values()):.0f} "
+            f"Of {counted(int(cases), 'test case')} of {counted(len(done), 'final run')} {sum(constant.values()):.0f} "
             f"got one score for all candidates (most: {constant[worst.key]:.0f}, {place_of(worst, several_splits=several)}): "
             "their order is none of the model's."
         )

@@ -9,14 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchbed.errors import counted
 from benchbed.evaluation.protocol import VARIANTS
 from benchbed.reporting.figures import anytime, cost_quality, interval_mark, series_of, trial_strip, tuning
 from benchbed.reporting.figures_diversity import accuracy_diversity
 from benchbed.reporting.leaderboard import Leaderboard
+from benchbed.reporting.samples import case_key
 from benchbed.reporting.svg import short
 from benchbed.reporting.words import (
     NOTHING,
-    case_key,
     cutoff_of,
     duration,
     headline,
@@ -211,7 +212,7 @@ def _pairs(facts: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
             yield from _pairs(value, f"{words}, ")
         elif isinstance(value, list | tuple) and any(isinstance(each, Mapping | list) for each in value):
-            yield words, f"{len(value)} entries"
+            yield words, counted(len(value), "entry", "entries")
         else:
             yield words, _fact_text(value, share=str(name).endswith("share"))
 

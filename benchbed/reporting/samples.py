@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 ReadCases = Callable[[RunRecord, Sequence[str]], "pd.DataFrame | None"]
 """Gives some columns of the values per test case of a final run."""
+
+
+def case_key(evaluation: Mapping[str, Any]) -> str:
+    """Under what the audit of a split counts the cases of an evaluation block."""
+    names = ["seen_items", "candidates", "unknown_targets", "targets"]
+    if evaluation.get("mode") == "click_through":
+        names = ["mode", "candidates", "unknown_targets"]
+    return "-".join(str(evaluation.get(name)) for name in names)
 
 
 def closed_form(record: SweepRecord, model: str) -> bool:

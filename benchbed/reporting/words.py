@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
+from benchbed.errors import counted, listed
 from benchbed.evaluation.protocol import VARIANTS
 from benchbed.reporting.leaderboard import Leaderboard, LeaderboardRow
+from benchbed.reporting.samples import case_key
 from benchbed.tracking.reading import SweepRecord
 
 NOTHING = "\u2013"
@@ -39,14 +39,6 @@ def mode_notice(record: SweepRecord) -> str:
     return ""
 
 
-def case_key(evaluation: Mapping[str, Any]) -> str:
-    """Under what the audit of a split counts the cases of an evaluation block."""
-    names = ["seen_items", "candidates", "unknown_targets", "targets"]
-    if evaluation.get("mode") == "click_through":
-        names = ["mode", "candidates", "unknown_targets"]
-    return "-".join(str(evaluation.get(name)) for name in names)
-
-
 def flaw_words(record: SweepRecord) -> list[str]:
     """What is wrong with listed negatives, and which cases have none; one sentence for each split that differs."""
     if record.mode != "sampled":
@@ -57,17 +49,18 @@ def flaw_words(record: SweepRecord) -> list[str]:
         facts = next((closed for closed in tested if closed.get("cases") is not None), None)
         if facts is None:
             continue
-        cases, counted = int(facts["cases"]), (split.get("audit") or {}).get("cases", {}).get("test", {})
-        before = counted.get(case_key(record.benchmark["evaluation"]), {}).get("cases", cases)
+        cases, of_rules = int(facts["cases"]), (split.get("audit") or {}).get("cases", {}).get("test", {})
+        before = of_rules.get(case_key(record.benchmark["evaluation"]), {}).get("cases", cases)
         if before > cases:
             told.append(
-                f"{before - cases} of {before} test cases have no negative among the candidates and are left out: any model "
-                "would put their targets first."
+                f"{before - cases} of {counted(before, 'test case')} left out, without a negative among the candidates: any "
+                "model would put their targets first."
             )
         if short := int(facts.get("cases_with_fewer_negatives") or 0):
             told.append(
-                f"For {short} of {cases} test cases fewer than {record.benchmark['evaluation']['negatives']} negatives "
-                f"could be drawn (fewest {int(facts['fewest_negatives'])}): no more candidates are free."
+                f"For {short} of {counted(cases, 'test case')} fewer than "
+                f"{record.benchmark['evaluation']['negatives']} negatives could be drawn (fewest "
+                f"{int(facts['fewest_negatives'])}): no more candidates are free."
             )
     return list(dict.fromkeys(told))
 
@@ -78,7 +71,7 @@ def _flawed(record: SweepRecord) -> list[str]:
     told = []
     for split in record.facts.get("splits") or ():
         if counts := (split.get("audit") or {}).get("negatives"):
-            where = f"in {counts['cases_with_some_in_history']} of {counts['cases']} cases"
+            where = f"in {counts['cases_with_some_in_history']} of {counted(counts['cases'], 'case')}"
             told.append(
                 f"Of {counts['negatives']} shipped negatives {counts['target_itself']} are the target of their own case, and "
                 f"{counts['in_history']} stand in the user's history ({where}): these {fate}."
@@ -185,7 +178,7 @@ def rank_words(board: Leaderboard) -> str:
     if not found.pairs:
         return "One row alone has no rivals."
     words = (
-        f"Rank = 1 + the number of rows that are significantly better ({len(found.pairs)} pairs, Holm, "
+        f"Rank = 1 + the number of rows that are significantly better ({counted(len(found.pairs), 'pair')}, Holm, "
         f"{100 * found.level:.0f} %); an interval gives the ranks that the data allow."
     )
     if math.isfinite(found.smallest_detectable):
@@ -235,7 +228,7 @@ def headline(board: Leaderboard) -> str:
     elif not others:
         words += " It is significantly above every other row."
     elif len(others) < len(ranked) - 1:
-        words += f" It cannot be told apart from {_listed(others)}."
+        words += f" It cannot be told apart from {listed(others)}."
     elif len(ranked) > 2:
         words += " It cannot be told apart from any other row."
     else:
@@ -254,10 +247,6 @@ def variant_words(record: SweepRecord) -> str:
     meanings = "; ".join(f"{name}: {VARIANTS[name]}" for name in names)
     head = "Metrics in the forms of some papers: for comparison with those papers alone, and nothing was chosen by them. "
     return f"{head}{meanings}." if names else ""
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def sentence_of_seeds(record: SweepRecord) -> str:

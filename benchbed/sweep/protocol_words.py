@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 from benchbed.data.split.spec import SplitSpec
+from benchbed.errors import counted
 from benchbed.evaluation.protocol import LABELLED, METRICS, VARIANTS, Protocol
 from benchbed.models.registry import baselines_of
 from benchbed.sweep.benchmark import Benchmark
@@ -172,8 +173,9 @@ def _sampled(said: Protocol, where: str) -> list[str]:
         words.append(f"Shipped negatives that are a target, or stand in the user's history, are counted and {verb}.")
     else:
         words = [
-            f"Sampled protocol: each target is ranked among {said.negatives} negatives, not among all items. They are drawn "
-            f"once for each case, uniformly from {where} that are neither targets nor in the history (seed {said.seed})."
+            f"Sampled protocol: each target is ranked among {counted(int(said.negatives or 0), 'negative')}, not among all "
+            f"items. They are drawn once for each case, uniformly from {where} that are neither targets nor in the history "
+            f"(seed {said.seed})."
         ]
     words.append(
         "Targets that the user's full history holds are removed."
@@ -219,8 +221,9 @@ def _variety(protocol: Protocol) -> list[str]:
 
 def _search(benchmark: Benchmark) -> list[str]:
     search = benchmark.search
-    cap = "" if search.seconds_per_trial is None else f", each at most {search.seconds_per_trial:g} seconds"
-    trials = f"{search.trials} trial{'s' if search.trials > 1 else ''}"
+    seconds = search.seconds_per_trial
+    cap = "" if seconds is None else f", each at most {seconds:g} second{'s' if seconds != 1 else ''}"
+    trials = counted(search.trials, "trial")
     pruner = {"none": "no trial is pruned", "median": "median pruning", "successive_halving": "successive halving prunes"}
     return [
         f"Search: {trials} for every model{cap} (fewer where the search space holds fewer configurations).",
@@ -236,7 +239,7 @@ def _final(benchmark: Benchmark) -> list[str]:
     return [
         f"Final runs: the best configuration is trained again with seeds {seeds} on the training events; models without random "
         f"numbers once.",
-        f"They stop after {final.patience} epochs without a better validation value; the best epoch is tested.",
+        f"They stop after {counted(final.patience, 'epoch')} without a better validation value; the best epoch is tested.",
         "The test set is opened once for each final run, and every opening is logged before it happens.",
         "Seeds that collapse or fail are shown and counted, never drawn again.",
     ]
@@ -244,6 +247,8 @@ def _final(benchmark: Benchmark) -> list[str]:
 
 def _baselines(benchmark: Benchmark, left_out: Container[str]) -> list[str]:
     if benchmark.baselines == "none":
-        return ["The baselines were switched off."]
+        return [
+            "No baseline runs: the benchmark says `baselines: none`. Nothing here tells whether a row is above simple methods."
+        ]
     run = [name for name in baselines_of(benchmark.split.kind) if name not in left_out]
     return [f"Baselines that always run, tuned with the same budget: {', '.join(run)}."]

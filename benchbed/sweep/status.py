@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from benchbed.errors import counted
 from benchbed.search.counts import Counts, read_counts
 from benchbed.search.storage import read_storage
 from benchbed.sweep.benchmark import Benchmark
@@ -44,12 +45,14 @@ class SweepStatus:
         if not self.studies:
             return "not started" if self.holder is None else f"being started by {self.holder.name}"
         if self.holder is not None:
-            return f"run by {self.holder.name}: {self._spent} of {self._budget} trials done"
+            return f"run by {self.holder.name}: {self._spent} of {counted(self._budget, 'trial')} done"
         if self.finished:
             complete = any(study.stage == "final" and study.complete for study in self.studies)
-            return f"finished, {self._spent} trials" + ("" if complete else "; none of them gave a result that could be tested")
+            return f"finished, {counted(self._spent, 'trial')}" + (
+                "" if complete else "; none of them gave a result that could be tested"
+            )
         name = called or self.benchmark
-        return f"not running: {self._spent} of {self._budget} trials done; benchbed sweep {name} continues it"
+        return f"not running: {self._spent} of {counted(self._budget, 'trial')} done; benchbed sweep {name} continues it"
 
     @property
     def _spent(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchbed.data.dataset import TrainingData
-from benchbed.errors import ModelError, Problem
+from benchbed.errors import ModelError, Problem, counted
 from benchbed.models.registry import model_class
 from benchbed.search.space import Range, SearchSpace
 
@@ -105,8 +105,8 @@ def refuse_untrained(rows: Sequence[str], spaces: Mapping[str, SearchSpace], dat
     number = len(np.unique(data.valid.users[untrained]))
     return [
         ModelError(
-            f"{row} can have fold_in_steps: 0, which leaves users who were not trained without a vector, and {number} users "
-            "of the validation part have no training event.",
+            f"{row} can have fold_in_steps: 0, which leaves users who were not trained without a vector, and "
+            f"{counted(number, 'user of the validation part has', 'users of the validation part have')} no training event.",
             advice="Set fold_in_steps to 1 or more in the row's search space, or take a split whose users are all trained.",
         )
         for row in rows

@@ -108,7 +108,7 @@ def test_what_is_left_out_of_the_lists_is_counted_and_told(raw, tmp_path):
     )
     split = split_dataset(made, SPEC, 0)
     assert split.audit["negatives"]["of_events_not_tested"] == 2
-    assert any("2 shipped negatives belong to events that this split does not test" in w for w in split.audit["warnings"])
+    assert any("Not used: 2 shipped negatives of events that this" in w for w in split.audit["warnings"])
 
 
 def test_negatives_that_are_none_are_counted(prepared):
@@ -305,7 +305,7 @@ def test_cases_without_shipped_negatives_are_told_when_the_split_is_made(prepare
     listed = "(u,d)\ta\td\n(w,c)\tb\tf\n(new,a)\tb\tc\n"  # v has no line, u but flawed ones
     split = split_dataset(prepared(listed), SPEC, 0)
     assert (split.audit["negatives"]["cases_without"], split.audit["negatives"]["cases_without_sound"]) == (1, 2)
-    assert any("1 of 4 test cases have no shipped negatives" in told for told in split.audit["warnings"])
+    assert any("left out by `negatives: shipped`: 1 of 4 test cases" in told for told in split.audit["warnings"])
     assert any("4 test cases 1 more have none that is sound" in told for told in split.audit["warnings"])
     assert len(opened(split, SHIPPED)) == 2
     check_cases(split, SHIPPED)

@@ -205,6 +205,8 @@ def test_little_evidence_is_called_so():
     assert "Not evidence" in in_memory([Model("a", trials=2)], declared_trials=9).reservations[0]
     assert "Not evidence" in in_memory([Model("a", trials=2)], seeds=(1, 2)).reservations[0]
     assert in_memory([Model("a", trials=2)], declared_trials=10).reservations == ()
+    (few,) = in_memory([Model("a", trials=2)], declared_trials=1, seeds=(1,), users=29).reservations
+    assert "Not evidence: 29 test users (at least 30), 1 trial a model (at least 10) and 1 training seed (at least 3)." in few
     assert "not finished" in in_memory([Model("a", trials=2)], finished=False).reservations[0]
 
 

@@ -219,7 +219,7 @@ def test_cases_without_negatives_and_with_fewer_are_told():
     board = with_facts(plain, evaluation, cases=47.0, cases_with_fewer_negatives=5.0, fewest_negatives=12.0)
     short, left_out = (
         "For 5 of 47 test cases fewer than 99 negatives could be drawn (fewest 12)",
-        "3 of 50 test cases have no negative",
+        "3 of 50 test cases left out, without a negative",
     )
     for told in (render_page(board), to_markdown(board)):
         assert short in told and left_out in told
@@ -252,7 +252,7 @@ def test_cases_with_constant_scores_are_counted_where_there_are_any(clicks):
     mark = next(mark for mark in row_of(board, "mkr").marks if mark.word.startswith("constant"))
     assert mark.warning and mark.word == "constant scores 2.5 %"
     assert mark.meaning.startswith(
-        "Of 1200 test cases of 6 final runs 30 got one score for all candidates (most: 30, split 6, seed 3)"
+        "Of 1,200 test cases of 6 final runs 30 got one score for all candidates (most: 30, split 6, seed 3)"
     )
     assert "constant scores 2.5 %" in render_page(board) and "constant scores 2.5 %" in to_markdown(board)
     assert not any("constant" in word for word in marks(board, "item_knn"))

@@ -223,3 +223,11 @@ def test_names_that_are_too_long_can_still_be_told_apart():
     cut = {_cut(name, 14) for name in names}
     assert len(cut) == 4 and all(len(name) == 14 for name in cut)
     assert _cut("gru4rec", 14) == "gru4rec"
+
+
+def test_a_column_of_which_no_row_has_a_value_is_left_out():
+    board = in_memory([Model("a"), Model("b")])
+    assert "Coverage" in render_page(board)
+    one, other = (replace(row, coverage=None) for row in board.rows)
+    assert "Coverage" in render_page(replace(board, rows=(one, board.rows[1])))
+    assert "Coverage" not in render_page(replace(board, rows=(one, other)))

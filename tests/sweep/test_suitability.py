@@ -110,7 +110,7 @@ def test_rehearsal_looks_for_users_without_a_row_on_every_split(monkeypatch: pyt
     rehearse(1, rows=["kept", "folded", "listed"])
     rehearse(2, rows=["folded", "listed"])  # MKR scores such users by the mean row
     for seeds in ((2,), (1, 2)):
-        with pytest.raises(ModelError, match=r"kept can have fold_in_steps: 0.* 1 users of the validation part") as caught:
+        with pytest.raises(ModelError, match=r"kept can have fold_in_steps: 0.* 1 user of the validation part has") as caught:
             rehearse(*seeds, rows=["folded", "kept"])
         assert "1 or more" in str(caught.value.advice)
 

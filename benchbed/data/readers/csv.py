@@ -19,7 +19,7 @@ from benchbed.data.raw_files import RawFile
 from benchbed.data.readers.base import Rows
 from benchbed.data.readers.lines import LINE_ENDS, streamed
 from benchbed.data.readers.records import UNDECODABLE, Splitter, decoded
-from benchbed.errors import DataError, nearest
+from benchbed.errors import DataError, counted, nearest
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -158,7 +158,7 @@ def _numbers(width: int, file: RawFile, table: Table, rows: list[str]) -> list[i
             now = json.dumps(table.separator)
             likely = f"; its rows look like separator: {json.dumps(other)}" if other is not None else ""
             raise DataError(
-                f"{file.path} has {width} column{'s' if width != 1 else ''} (numbers 0 to {width - 1}), but the card takes "
+                f"{file.path} has {counted(width, 'column')} (numbers 0 to {width - 1}), but the card takes "
                 f"{role} from column {column}.",
                 advice=f"Check 'separator' (now {now}{likely}) and the column numbers, which count from 0.",
             )
@@ -173,7 +173,7 @@ def _sql(name: str, table: Table, marker: str, width: int, positions: list[int],
     flaws: list[tuple[str, str, str | None]] = [
         (f"undecodable AND contains(text, {literal(UNDECODABLE)})", literal(f"bytes that are not {table.encoding}"), None),
         ("unclosed", "'a quote opened in this row is never closed'", None),
-        (f"len(fields) <> {width}", f"'{width} columns expected, ' || len(fields) || ' found'", None),
+        (f"len(fields) <> {width}", f"'{counted(width, 'column')} expected, ' || len(fields) || ' found'", None),
     ]
     if table.quote:
         quote, doubled = literal(table.quote), literal(table.quote * 2)

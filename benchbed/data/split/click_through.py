@@ -11,6 +11,7 @@ from benchbed.data.database import one_row
 from benchbed.data.dataset import IntArray, Ragged
 from benchbed.data.drawing import draw, hashed_ids
 from benchbed.data.split.base import Split, keyed
+from benchbed.errors import counted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -81,16 +82,20 @@ class ClickThrough(Split):
     def warnings(self, counts: dict[str, int]) -> list[str]:
         """That time plays no part, and who has fewer negatives than positives."""
         told = ["Rows are divided at random: a history may be later than the targets, and training events than both."]
-        low = ", or have rated too many of them low" if counts.get("low_rated_pairs") else ""
+        low = ", or low ratings of too many" if counts.get("low_rated_pairs") else ""
         if users := counts["users_with_fewer_negatives"]:
             told.append(
-                f"{users} users have events with more than half of the items{low}: {counts['negatives_missing']} negatives "
-                "fewer than positives could be drawn for them."
+                f"{counted(users, 'user has', 'users have')} events with more than half of the items{low}: "
+                f"{counted(counts['negatives_missing'], 'negative')} fewer than positives could be drawn for them."
             )
         if pairs := counts.get("low_rated_pairs"):
-            told.append(f"{pairs} pairs of user and item were rated below min_rating: these are no rows.")
+            told.append(
+                f"{counted(pairs, 'pair of user and item was', 'pairs of user and item were')} rated below min_rating: no row."
+            )
         if repeated := counts["repeated_events"]:
-            told.append(f"{repeated} events repeat an earlier pair of user and item; a pair is one row.")
+            told.append(
+                f"{counted(repeated, 'event repeats', 'events repeat')} an earlier pair of user and item; a pair is one row."
+            )
         return told
 
     def _draw(self, connection: DuckDBPyConnection) -> dict[str, int]:

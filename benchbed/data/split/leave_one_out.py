@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from benchbed.data.database import identifier, one_row
 from benchbed.data.split.base import Split, numeric_column
+from benchbed.errors import counted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -54,9 +55,14 @@ class LeaveOneOut(Split):
                 "The log has no times: the order of a user's events, and so which of them validates, is left to chance."
             )
         if users := counts.get("test_users_without_history"):
-            told.append(f"{users} test users have no other event: nothing is known of them when they are ranked for.")
+            told.append(
+                f"{counted(users, 'test user has', 'test users have')} no other event: nothing is known "
+                "of them when they are ranked for."
+            )
         if users := counts.get("test_users_with_later_history"):
-            told.append(f"{users} test users have events in their history that are later than a target.")
+            told.append(
+                f"{counted(users, 'test user has', 'test users have')} events in their history that are later than a target."
+            )
         return told
 
     def _by_column(self, connection: DuckDBPyConnection, name: str) -> dict[str, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from benchbed.data.database import identifier, one_row
 from benchbed.data.split.base import Split, numeric_column
-from benchbed.errors import DataError
+from benchbed.errors import DataError, counted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -81,8 +81,8 @@ class SessionSplit(Split):
         for part, name, following in (("train", "training", "validation"), ("valid", "validation", "test")):
             if dropped := counts[f"{part}_events_dropped_as_late"]:
                 told.append(
-                    f"{dropped} events of {counts[f'{part}_sessions_cut']} {name} sessions were dropped: "
-                    f"they are not older than the first {following} session."
+                    f"Dropped: {counted(dropped, 'event')} of {counted(counts[f'{part}_sessions_cut'], f'{name} session')}, "
+                    f"not older than the first {following} session."
                 )
         return told
 
@@ -98,7 +98,8 @@ class SessionSplit(Split):
             )[0]
             if mixed:
                 raise DataError(
-                    f"{mixed} sessions have several values of '{name}', so it cannot say which part they belong to.",
+                    f"{counted(mixed, 'session has', 'sessions have')} several values of '{name}', so it "
+                    "cannot say which part they belong to.",
                     advice="Hold out by time (test_days, test_share), or give each session one value.",
                 )
         connection.execute(

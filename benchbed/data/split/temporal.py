@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from benchbed.data.database import one_row
 from benchbed.data.split.base import Split
 from benchbed.data.split.session import DAY
-from benchbed.errors import DataError
+from benchbed.errors import DataError, counted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -72,8 +72,9 @@ class TemporalSplit(Split):
     def warnings(self, counts: dict[str, int]) -> list[str]:
         """Who is not evaluated because nothing is known of them."""
         return [
-            f"{counts[f'{part}_users_without_history']} users of the {name} stretch have no event before it and are not "
-            f"evaluated; {counts[f'{part}_events_of_users_without_history']} of its events are theirs."
+            f"Not evaluated, without an event before the {name} stretch: "
+            f"{counted(counts[f'{part}_users_without_history'], 'user')} with "
+            f"{counted(counts[f'{part}_events_of_users_without_history'], 'event')} of it."
             for part, name in (("valid", "validation"), ("test", "test"))
             if counts[f"{part}_users_without_history"]
         ]

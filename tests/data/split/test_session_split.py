@@ -114,7 +114,7 @@ def test_what_is_dropped_is_counted(prepared_log):
         "test_sessions_with_one_event": 1,
     }
     assert (split.audit["valid"]["cases"], split.audit["test"]["cases"]) == (1, 1)
-    assert any("1 events of 1 training sessions were dropped" in warning for warning in split.audit["warnings"])
+    assert any("Dropped: 1 event of 1 training session," in warning for warning in split.audit["warnings"])
 
 
 def ordered_training(prepared: Prepared, split: PreparedSplit) -> list[str]:
@@ -168,7 +168,7 @@ def test_the_largest_value_of_a_column_is_tested_and_the_newest_of_the_rest_vali
 
 
 def test_a_session_of_two_parts_is_refused(prepared_log):
-    with pytest.raises(DataError, match="1 sessions have several values of 'part'"):
+    with pytest.raises(DataError, match="1 session has several values of 'part'"):
         by_column(prepared_log, [("a", "x", 1), ("a", "y", 2), ("b", "x", 1)])
 
 

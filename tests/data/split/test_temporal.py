@@ -104,7 +104,10 @@ def test_users_without_a_history_are_counted_and_those_without_training_are_rank
     }
     found = all_parts(prepared, split)
     assert found["test"] == {"between": (["i1"], ["i2"])} and "between" not in found["train"]
-    assert any("1 users of the test stretch have no event before it" in warning for warning in split.audit["warnings"])
+    assert any(
+        "Not evaluated, without an event before the test stretch: 1 user with " in warning
+        for warning in split.audit["warnings"]
+    )
     with pytest.raises(DataError, match="leaves no validation case"):
         check_cases(split, Protocol(seen_items="keep"))
 
