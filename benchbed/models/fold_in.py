@@ -67,6 +67,9 @@ class FoldIn(Recommender):
     """
 
     user_mode: ClassVar[Literal["inductive", "fold_in"]] = "fold_in"
+    fold_in_dtype: ClassVar[torch.dtype | None] = None
+    """What rows are while they descend; None is what the table is. Adam divides by the size of gradients, and so makes much of
+    the last digits of small ones, which depend on who else is in a product: a model that descends by it takes float64."""
 
     training_users: Tensor
     row_of_training_user: Tensor
@@ -203,7 +206,7 @@ class FoldIn(Recommender):
         keys, room = self._keys(histories.users)[owner], outside.room[owner]
         # Rows without events stay out: a penalty of a loss would move them, but only where others are folded in beside them.
         present, row_of_event = torch.unique(owner, return_inverse=True)
-        rows = start[present].requires_grad_()
+        rows = start[present].to(self.fold_in_dtype or start.dtype).requires_grad_()
         optimizer = self.fold_in_optimizer(rows)
         for step in range(self.fold_in_steps):
             bits = hashed(self.fold_in_seed, keys, torch.tensor(step, device=items.device), place)
@@ -211,7 +214,7 @@ class FoldIn(Recommender):
             (rows.grad,) = torch.autograd.grad(loss, rows)
             optimizer.step()
         moved = start.clone()
-        moved[present] = rows.detach()
+        moved[present] = rows.detach().to(start.dtype)
         return moved
 
     def _keys(self, users: Tensor) -> Tensor:

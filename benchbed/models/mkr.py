@@ -63,6 +63,7 @@ class MKR(FoldIn):
     needs = frozenset({"graph"})
     logits = True
     labelled_only: ClassVar[Mapping[str, Any]] = {"negatives": "given"}
+    fold_in_dtype: ClassVar[torch.dtype | None] = torch.float64
     epochs_begun: Tensor
 
     def __init__(self, config: MKRConfig, data: TrainingData) -> None:
@@ -227,8 +228,8 @@ class MKR(FoldIn):
         """
         config = self.config
         users: Tensor = self.user_layers(rows)[owner]
-        wanted = F.softplus(-self.pair_logits(users, side[positives])).sum()
-        unwanted = F.softplus(self.pair_logits(users, side[negatives])).sum()
+        wanted = F.softplus(-self.pair_logits(users, side[positives].to(users.dtype))).sum()
+        unwanted = F.softplus(self.pair_logits(users, side[negatives].to(users.dtype))).sum()
         # Half of the sum of squares, for the positive and the negative pair.
         return (wanted + unwanted) / config.batch_size + config.l2 * users.square().sum()
 

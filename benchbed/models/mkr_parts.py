@@ -174,9 +174,9 @@ class Layers(nn.Module):
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(out)) for _, out in pairs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., first size) -> (..., last size)."""
+        """(..., first size) -> (..., last size), in the digits of the input."""
         for place, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = F.linear(F.dropout(x, self.dropout, self.training), weight, bias)
+            x = F.linear(F.dropout(x, self.dropout, self.training), weight.to(x.dtype), bias.to(x.dtype))
             if not (self.linear_end and place + 1 == len(self.weights)):
                 x = _ACTIVATIONS[self.activation](x)
         return x
