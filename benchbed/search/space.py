@@ -114,6 +114,8 @@ class SearchSpace(Schema):
         Label that the model must give to the default configuration; None leaves it to the model.
     max_epochs
         Cap of epochs of a search trial.
+    final_max_epochs
+        Cap of epochs of the row's final runs; None leaves it to the benchmark.
     patience
         Epochs without improvement before a trial ends by itself; None trains up to the cap.
     defaults
@@ -132,6 +134,7 @@ class SearchSpace(Schema):
     model: str
     variant: str | None = None
     max_epochs: int = Field(ge=1)
+    final_max_epochs: int | None = Field(None, ge=1)
     patience: int | None = Field(None, ge=1)
     defaults: dict[str, Any] = Field(default_factory=dict)
     parameters: dict[str, Range] = Field(default_factory=dict)
@@ -311,7 +314,7 @@ class SearchSpace(Schema):
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all that decides what is searched; words about sources are left out."""
-        said = self.model_dump(mode="json", exclude={"max_epochs": True})
+        said = self.model_dump(mode="json", exclude={"max_epochs": True, "final_max_epochs": True})
         for dimension in (*said["parameters"].values(), *said["joint"].values()):
             del dimension["source"]
         return fingerprint(said, self.default_config())

@@ -219,6 +219,8 @@ def _outside_defaults(document: Document, space: SearchSpace) -> list[Problem]:
         problems.append(problem_at(document, ("variant",), message, suggestion=close))
     if space.max_epochs > 1 and model_class(space.model).trained_by == "counting":
         problems.append(problem_at(document, ("max_epochs",), f"{space.model} is fitted in one pass: this must be 1"))
+    if space.final_max_epochs is not None and model_class(space.model).trained_by == "counting":
+        problems.append(problem_at(document, ("final_max_epochs",), f"{space.model} is fitted in one pass: leave this out"))
     for name, label in labels.items():
         dimension = space.dimensions[name]
         known = space.values(name)

@@ -88,6 +88,7 @@ def final_plan(material: Material, search: SearchPlan, best: Best) -> FinalPlan:
     kind = model_class(search.kind or search.model)
     config = kind.Config.model_validate(best.parameters)
     counting = kind.trained_by == "counting"
+    longest = search.space.final_max_epochs or final.max_epochs
     return FinalPlan(
         model=search.model,
         kind=search.kind,
@@ -95,7 +96,7 @@ def final_plan(material: Material, search: SearchPlan, best: Best) -> FinalPlan:
         split_id=search.split_id,
         protocol=search.protocol,
         variant=kind.variant(config),
-        max_epochs=1 if counting else (final.max_epochs or LONGEST_FINAL * search.max_epochs),
+        max_epochs=1 if counting else (longest or LONGEST_FINAL * search.max_epochs),
         patience=final.patience,
         seconds=None,
         shape=search.shape,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchbed.errors import ModelError
@@ -72,6 +74,15 @@ def test_final_runs_take_the_whole_best_configuration_and_all_seeds_unless_nothi
     assert final.split_folder == str(made.splits[2].folder) and final.seconds is None
     counted = final_plan(made, search["markov", 1], Best(1, 0.5, 1, {"order": 3}))
     assert counted.seeds == (5,) and counted.max_epochs == 1 and counted.variant == "mix of last 3"
+
+
+def test_a_row_may_have_final_runs_of_its_own_length(place):
+    made = material(place, final={"seeds": [5], "max_epochs": 50})
+    search = plans(made)["gru4rec", 1]
+    best = Best(3, 0.5, 9, {"learning_rate": 0.002})
+    fixed = replace(search, space=search.space.model_copy(update={"final_max_epochs": 7}))
+    assert [final_plan(made, plan, best).max_epochs for plan in (search, fixed)] == [50, 7]
+    assert fixed.space.fingerprint == search.space.fingerprint, "the search is the same"
 
 
 def test_more_trials_or_models_are_the_same_sweep_and_another_question_is_not(place):
