@@ -39,16 +39,20 @@ class Workspace:
         BenchbedError
             It cannot be created.
         """
-        chosen = option or os.environ.get("BENCHBED_HOME") or ".benchbed"
-        root = Path(chosen).expanduser().resolve()
+        found = cls.at(option)
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            found.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BenchbedError(
-                f"The workspace {root} cannot be made: {error.strerror or error}.",
+                f"The workspace {found.root} cannot be made: {error.strerror or error}.",
                 advice="Name another folder: --workspace DIR, or the variable BENCHBED_HOME.",
             ) from None
-        return cls(root)
+        return found
+
+    @classmethod
+    def at(cls, option: str | os.PathLike[str] | None = None) -> Workspace:
+        """As :meth:`open`, and nothing is created."""
+        return cls(Path(option or os.environ.get("BENCHBED_HOME") or ".benchbed").expanduser().resolve())
 
     @property
     def data(self) -> Path:

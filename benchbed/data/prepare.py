@@ -107,9 +107,7 @@ def prepare(card: Card, workspace: Workspace, raw: Path | None = None, progress:
         recover(folder)
         previous = Prepared.open(folder) if (folder / "manifest.json").is_file() else None
         # A table that is lost or cut short is made again from the raw files, where these still lie.
-        reusable = (
-            previous if previous is not None and _same_rules(previous, card) and is_whole(folder, previous.manifest) else None
-        )
+        reusable = previous if previous is not None and is_as_asked(previous, card) else None
         if reusable is not None and (raw is not None or card.simulate is not None) and low_ratings_missing(reusable.manifest):
             reusable = None
         if reusable is not None and raw is None:
@@ -118,6 +116,11 @@ def prepare(card: Card, workspace: Workspace, raw: Path | None = None, progress:
         if reusable is not None and _same_raw(reusable, files):
             return _described_anew(reusable, card)
         return _build(card, folder, files, progress)
+
+
+def is_as_asked(previous: Prepared, card: Card) -> bool:
+    """Whether a prepared dataset is whole, and was made by what its card says now."""
+    return _same_rules(previous, card) and is_whole(previous.folder, previous.manifest)
 
 
 @contextmanager

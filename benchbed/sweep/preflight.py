@@ -60,8 +60,19 @@ def all_models(benchmark: Benchmark) -> tuple[str, ...]:
     return (*benchmark.models, *(name for name in added if name not in benchmark.models))
 
 
-def preflight(benchmark: Benchmark, workspace: Workspace, chosen: list[str] | None = None) -> Checked:
+def preflight(
+    benchmark: Benchmark, workspace: Workspace, chosen: list[str] | None = None, *, unprepared: bool = False
+) -> Checked:
     """Check data, models and search spaces of a benchmark.
+
+    Parameters
+    ----------
+    benchmark, workspace
+        The question, and where its data should be.
+    chosen
+        The rows to run now; None for all.
+    unprepared
+        Whether the dataset may still have to be prepared.
 
     Raises
     ------
@@ -80,7 +91,7 @@ def preflight(benchmark: Benchmark, workspace: Workspace, chosen: list[str] | No
         problems.append(Problem(error.message, key="dataset", suggestion=nearest(benchmark.dataset, error.known)))
     if card is not None:
         prepared = (workspace.dataset(card.name) / "manifest.json").is_file()
-        if not prepared and card.simulate is None:
+        if not prepared and not unprepared and card.simulate is None:
             problems.append(Problem(f"the dataset '{card.name}' is not prepared in {workspace.root}", key="dataset"))
             advice.append(f"Run: benchbed prepare {benchmark.dataset} --raw DIR")
         problems += [
@@ -129,9 +140,11 @@ def _disorder(benchmark: Benchmark, card: Card | None) -> str | None:
     split = benchmark.split
     if split.kind in UNORDERED_SPLITS:
         return f"a {split.kind} split leaves none: it divides rows at random"
-    if card is not None and card.tables.interactions.columns.timestamp is None and split.ties == "hash":
+    by_chance = split.test is not None and split.ties == "hash"  # any other split is refused without times
+    if by_chance and card is not None and card.tables.interactions.columns.timestamp is None:
         return (
-            f"the dataset '{card.name}' has no times, so that `ties: hash` leaves it to chance (a log in order: `ties: file`)"
+            f"the dataset '{card.name}' has no times, so that `ties: hash` leaves it to chance (where the log is in order, say "
+            "`ties: file`)"
         )
     return None
 

@@ -10,16 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchbed.data.load import check_cases, load_training_data
+from benchbed.data.load import load_training_data
 from benchbed.data.prepare import prepare
-from benchbed.data.raw_cases import read_vocabulary
-from benchbed.data.split.make import split_dataset
 from benchbed.data.vault import read_openings
 from benchbed.engine.connect import cluster, halting_on_signals
 from benchbed.engine.resources import automatic_shape, check_fits, check_shared, nodes, roomier
 from benchbed.engine.run import run_ledger
-from benchbed.errors import ModelError
-from benchbed.models.registry import model_class
 from benchbed.search.ledger import Counts, Ledger, Observer
 from benchbed.search.plans import FinalPlan, Plan, SearchPlan, Shape
 from benchbed.search.storage import open_storage
@@ -29,7 +25,7 @@ from benchbed.sweep.lease import Lease
 from benchbed.sweep.planning import Material, final_plan, search_plans, sweep_facts
 from benchbed.sweep.preflight import Checked, preflight
 from benchbed.sweep.progress import is_done
-from benchbed.sweep.rehearsal import rehearse
+from benchbed.sweep.rehearsal import gather, rehearse
 from benchbed.workspace import Workspace, replacing
 
 if TYPE_CHECKING:
@@ -221,26 +217,7 @@ def run_sweep(
 
 
 def _prepare(benchmark: Benchmark, checked: Checked, workspace: Workspace, chosen: Sequence[str] | None = None) -> Material:
-    prepared = prepare(checked.card, workspace)
-    splits = {seed: split_dataset(prepared, benchmark.split, seed) for seed in benchmark.split.seeds}
-    for split in splits.values():
-        check_cases(split, benchmark.evaluation)
-        n_items = read_vocabulary(split.folder, benchmark.evaluation.candidates).n_items
-        checked = checked.without(_too_large(benchmark, checked, chosen, n_items))
-    return Material(benchmark, checked, prepared, splits)
-
-
-def _too_large(benchmark: Benchmark, checked: Checked, asked: Sequence[str] | None, n_items: int) -> dict[str, str]:
-    """Baselines that nobody asked for by name and that cannot hold the catalogue; what was asked for is refused instead."""
-    found = {}
-    for name in checked.chosen:
-        try:
-            model_class(checked.spaces[name].model).check(n_items)
-        except ModelError as error:
-            if name in benchmark.models or name in (asked or ()):
-                raise
-            found[name] = error.message
-    return found
+    return gather(benchmark, checked, prepare(checked.card, workspace), chosen)
 
 
 def _drive(
