@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from benchbed.config import Document, Schema, check, read_document
+from benchbed.config import Document, Schema, check, problem_at, read_document
 from benchbed.data.fields import RESERVED, Column, Extra, Feature, FieldName, Flags
 from benchbed.data.readers import FORMS, READERS
 from benchbed.errors import ConfigError, Problem, UnknownNameError
@@ -411,7 +411,24 @@ def load_card(name_or_path: str | Path) -> Card:
 
 def check_card(document: Document) -> tuple[Card | None, list[Problem]]:
     """Validate a card, its ``simulate`` block included; returns it (None when it has mistakes) and every mistake."""
-    return check(document, Card, names={"tables.*.reader": READERS}, more=_simulated)
+    return check(document, Card, names={"tables.*.reader": READERS}, more=_more)
+
+
+def _more(document: Document, card: Card | None) -> list[Problem]:
+    """A name that is not the file's, and mistakes of the ``simulate`` block."""
+    return [*_misnamed(document), *_simulated(document, card)]
+
+
+def _misnamed(document: Document) -> list[Problem]:
+    """In ``datasets/`` a card is found by its file, and what is prepared lies under its name: two of one name would collide."""
+    path, name = Path(document.source).absolute(), document.values.get("name")
+    if path.parent.name != "datasets" or not isinstance(name, str) or name == path.stem:
+        return []
+    message = (
+        f"this is '{name}', and its file is datasets/{path.name}: benchmarks find the card by its file, and prepared data lie "
+        "under its name. Call both the same"
+    )
+    return [problem_at(document, ("name",), message)]
 
 
 def _simulated(document: Document, _card: Card | None) -> list[Problem]:

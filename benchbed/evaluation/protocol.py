@@ -156,7 +156,7 @@ class Protocol(Schema):
     unknown_targets: Literal["miss", "drop"] = "miss"
     targets: Literal["rest", "next", "every_next"] = "rest"
     average: Literal["users", "cases"] = "users"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     diversity: Diversity | None = None
     negatives: Literal["shipped"] | int | None = None
     flawed_negatives: Literal["drop", "keep"] = "drop"

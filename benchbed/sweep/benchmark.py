@@ -25,6 +25,9 @@ def _plain(name: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_plain)]
+LARGEST_SEED = 2**53
+"""Of final runs: the storage of studies keeps larger numbers inexactly."""
+
 Seeds = Annotated[tuple[int, ...], Field(min_length=1)]
 
 
@@ -49,7 +52,7 @@ class SearchBudget(Schema):
     seconds_per_trial: float | None = Field(600, gt=0)
     sampler: Literal["tpe", "random"] = "tpe"
     pruner: Literal["successive_halving", "median", "none"] = "successive_halving"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     max_epochs: int | None = Field(None, ge=1)
 
 
@@ -68,6 +71,9 @@ class FinalStage(Schema):
     def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(value)) != len(value):
             raise ValueError("a seed stands twice")
+        wrong = next((place for place, seed in enumerate(value) if not 0 <= seed <= LARGEST_SEED), None)
+        if wrong is not None:
+            raise mistake(f"{value[wrong]} is no seed of training; give whole numbers from 0 to {LARGEST_SEED}", at=(wrong,))
         return value
 
 

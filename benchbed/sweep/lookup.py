@@ -64,8 +64,8 @@ def check_benchmark(document: Document) -> tuple[Benchmark | None, list[Problem]
 
 
 def _more(document: Document, _benchmark: Benchmark | None) -> list[Problem]:
-    """Keys that change nothing in this file, and what the dataset does not have."""
-    problems = idle_keys(document)
+    """A name that is not the folder's, keys that change nothing in this file, and what the dataset does not have."""
+    problems = [*_misnamed(document), *idle_keys(document)]
     card = _card_of(document)
     if card is not None:
         # Block by block: mistakes in one do not hide those in another.
@@ -74,6 +74,19 @@ def _more(document: Document, _benchmark: Benchmark | None) -> list[Problem]:
         for each in unmet(split, evaluation, card):
             problems.append(problem_at(document, each.path, each.message, suggestion=each.suggestion))
     return problems
+
+
+def _misnamed(document: Document) -> list[Problem]:
+    """In ``reports/`` a benchmark is found by its folder, and its leaderboard goes to the folder of its name."""
+    path, name = Path(document.source).absolute(), document.values.get("name")
+    folder = path.parent.name
+    if path.name != "benchmark.yaml" or path.parent.parent.name != "reports" or not isinstance(name, str) or name == folder:
+        return []
+    message = (
+        f"this is '{name}', and its folder is reports/{folder}: the folder finds the benchmark, its results lie "
+        "under its name. Call both the same: rename the folder to keep results, or the name to ask anew"
+    )
+    return [problem_at(document, ("name",), message)]
 
 
 def _card_of(document: Document) -> Card | None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchbed.data.card import find_card, load_card
 from benchbed.errors import ConfigError, UnknownNameError
 from benchbed.models.registry import BASELINES, baselines_of
 from benchbed.sweep.lookup import find_benchmark, known_benchmarks, load_benchmark
@@ -30,12 +31,43 @@ def test_lookup_takes_a_path_a_folder_and_the_current_folder_first(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "reports" / "demo"
     folder.mkdir(parents=True)
-    (folder / "benchmark.yaml").write_text(TEXT)
-    assert load_benchmark("demo").name == "mine"
-    assert load_benchmark(str(folder)).name == "mine"
-    assert load_benchmark(folder / "benchmark.yaml").name == "mine"
+    (folder / "benchmark.yaml").write_text(TEXT.replace("name: mine", "name: demo"))
+    for name in ("demo", str(folder), folder / "benchmark.yaml"):
+        assert load_benchmark(name).split.kind == "leave_one_out"
     with pytest.raises(UnknownNameError, match="demo"):
         find_benchmark("dmeo")
+
+
+def test_a_benchmark_and_a_card_are_called_as_they_are_found(tmp_path):
+    path = tmp_path / "reports" / "other" / "benchmark.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(TEXT)
+    with pytest.raises(ConfigError, match=r"1:1: name: this is 'mine', and its folder is reports/other"):
+        load_benchmark(path)
+    assert load_benchmark(path.rename(path.with_name("mine.yaml"))).name == "mine"
+    card = tmp_path / "datasets" / "other.yaml"
+    card.parent.mkdir()
+    card.write_text(find_card("bazaar").read_text())
+    with pytest.raises(ConfigError, match=r"name: this is 'bazaar', and its file is datasets/other.yaml"):
+        load_card(card)
+    assert load_card(card.rename(tmp_path / "other.yaml")).name == "bazaar"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("models", "search: {seed: 9223372036854775808}\nmodels", "search.seed"),
+        ("models", "final: {seeds: [1, 9007199254740993]}\nmodels", "final.seeds[1]"),
+        ("models", "final: {seeds: [-1]}\nmodels", "final.seeds[0]"),
+        ("exclude", "exclude, seed: 9223372036854775808", "evaluation.seed"),
+    ],
+)
+def test_seeds_that_training_and_storage_cannot_keep_are_refused(tmp_path, old, new, key):
+    path = tmp_path / "b.yaml"
+    path.write_text(TEXT.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        load_benchmark(path)
+    assert [problem.key for problem in caught.value.problems] == [key]
 
 
 def test_names_of_models_and_datasets_are_checked_with_the_nearest(tmp_path):
