@@ -113,6 +113,8 @@ class TripleBatches:
         phase
             Of the batches.
         """
+        if len(self.users) == 0:
+            return  # everybody has met everything: there is nothing to tell a positive from
         device = self.users.device
         order = torch.randperm(len(self.users), generator=generator).to(device)
         drawn = torch.rand(len(self.users), candidates, generator=generator, dtype=torch.float64).to(device)

@@ -7,7 +7,7 @@ import math
 from benchbed.errors import counted, listed
 from benchbed.evaluation.protocol import VARIANTS
 from benchbed.reporting.leaderboard import Leaderboard, LeaderboardRow
-from benchbed.reporting.samples import case_key
+from benchbed.reporting.negatives import flaw_words
 from benchbed.tracking.reading import SweepRecord
 
 NOTHING = "\u2013"
@@ -37,46 +37,6 @@ def mode_notice(record: SweepRecord) -> str:
             "catalogue: these numbers are comparable with results on such rows alone, and with no full ranking."
         )
     return ""
-
-
-def flaw_words(record: SweepRecord) -> list[str]:
-    """What is wrong with listed negatives, and which cases have none; one sentence for each split that differs."""
-    if record.mode != "sampled":
-        return []
-    told = _flawed(record) if record.benchmark["evaluation"].get("negatives") == "shipped" else []
-    for split in record.facts.get("splits") or ():
-        tested = [run.closed for run in record.finals if run.test and run.split_seed in (None, split.get("seed"))]
-        facts = next((closed for closed in tested if closed.get("cases") is not None), None)
-        if facts is None:
-            continue
-        cases, of_rules = int(facts["cases"]), (split.get("audit") or {}).get("cases", {}).get("test", {})
-        before = of_rules.get(case_key(record.benchmark["evaluation"]), {}).get("cases", cases)
-        if before > cases:
-            told.append(
-                f"{before - cases} of {counted(before, 'test case')} left out, without a negative among the candidates: any "
-                "model would put their targets first."
-            )
-        if short := int(facts.get("cases_with_fewer_negatives") or 0):
-            told.append(
-                f"For {short} of {counted(cases, 'test case')} fewer than "
-                f"{record.benchmark['evaluation']['negatives']} negatives could be drawn (fewest "
-                f"{int(facts['fewest_negatives'])}): no more candidates are free."
-            )
-    return list(dict.fromkeys(told))
-
-
-def _flawed(record: SweepRecord) -> list[str]:
-    """How many of the negatives that came with the data are none."""
-    fate = {"drop": "are dropped", "keep": "stay in the lists"}[record.benchmark["evaluation"].get("flawed_negatives", "drop")]
-    told = []
-    for split in record.facts.get("splits") or ():
-        if counts := (split.get("audit") or {}).get("negatives"):
-            where = f"in {counts['cases_with_some_in_history']} of {counted(counts['cases'], 'case')}"
-            told.append(
-                f"Of {counts['negatives']} shipped negatives {counts['target_itself']} are the target of their own case, and "
-                f"{counts['in_history']} stand in the user's history ({where}): these {fate}."
-            )
-    return told
 
 
 def notices(record: SweepRecord) -> list[str]:
@@ -151,8 +111,8 @@ def coarse_words(row: LeaderboardRow) -> str:
         return ""
     if facts.changed:
         return (
-            f"Scoring: bf16 was given up, because metrics of up to {facts.changed:,} validation cases differed from those of "
-            "fp32; validated and tested in fp32."
+            f"Scoring: bf16 changed metrics of up to {facts.changed:,} validation cases when it was compared with fp32, in which "
+            "the runs then went on; tested in fp32."
         )
     times = "one validation that was" if facts.compared == 1 else f"{facts.compared} validations that were"
     return f"Scoring: bf16 in validation, every case with the metrics of fp32 in {times} made both ways; tested in fp32."

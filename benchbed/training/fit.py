@@ -239,12 +239,14 @@ class Fit:
         else:
             self._fit_once()
         self.model.eval()
+        self._validation.confirm(self.model)
         evaluator = Evaluator(cases, self.data.n_items, self.protocol, self.device)
         variety = make_variety(cases, self.protocol, self.data, self.device, self._weight_of_variety())
         # Coverage is counted up to the cutoff that decides.
         widest = max(top, parse_column(self.protocol.select_by)[1], variety.said.cutoff if variety else 0)
         ranked = evaluator.rank(self.model, top=widest, variety=variety)
         result = make_result(cases, ranked, self.protocol, self.data, seconds=time.perf_counter() - started, variety=variety)
+        result.facts.update(self._validation.facts)
         if isinstance(self.model, FoldIn):
             # Kept with the result, so that a run continued after its test tells the same; the comparison itself does not count.
             result.facts["fold_in_seconds"] = self.model.fold_in_seconds + self._spent.get("fold_in_seconds", 0.0)
@@ -284,10 +286,16 @@ class Fit:
             targets += batch.n_targets
             learnt = True
             if self.spec.seconds is not None and spent + time.perf_counter() - started > self.spec.seconds:
+                if targets == 0:
+                    raise ModelError(
+                        f"{self.spec.model} spent its {self.spec.seconds:g} seconds on pre-training: nothing else has learnt.",
+                        advice="Raise search.seconds_per_trial, or lower the epochs of pre-training in the search space.",
+                    )
                 break  # an epoch that outlasts the cap is cut: what was learnt so far is validated
         if not learnt:
             raise ModelError(
-                f"{self.spec.model} finds nothing to learn from: an epoch has no batch, for want of long training sequences.",
+                f"{self.spec.model} finds nothing to learn from: an epoch has no batch, for want of long training sequences, "
+                "or of items that somebody has not met.",
                 advice="Weights that nothing has trained would rank at random. Take a larger log, or another batching.",
             )
         return float(total) / max(1, targets)
@@ -348,7 +356,7 @@ class Fit:
         if self._progress.finished == "max_epochs" and len(self.history) < self.spec.max_epochs:
             self._progress.finished = None
         self._spent = state.get("costs", {})
-        self._validation.go_on(self._spent)
+        self._validation.go_on(self._spent, len(self.history))
         self._random = state["random"]
         self._generator.set_state(state["generator"])
         if self._iterates:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeGuard
 
 import numpy as np
 
@@ -14,9 +15,10 @@ from benchbed.evaluation.scoring import CoarseScorer, Scorer
 class Validation:
     """The validations of one run.
 
-    A model that asks for coarse scores is ranked both ways in the first one, the second, the fourth and so on. As long as every
-    metric of every case is the same, bit for bit, those between are made from coarse scores (refined where they decide,
-    :mod:`benchbed.evaluation.refining`); after a difference all are made in full.
+    A model that asks for coarse scores is ranked both ways in the first one, the second, the fourth and so on, and once more
+    with the weights that go to test. As long as every metric of every case is the same, bit for bit, those between are made
+    from coarse scores (refined where they decide, :mod:`benchbed.evaluation.refining`); after a difference all are made in
+    full.
 
     Parameters
     ----------
@@ -35,24 +37,34 @@ class Validation:
         self.evaluator = evaluator
         self.compared = self.changed = self._made = 0
 
-    def go_on(self, facts: Mapping[str, float]) -> None:
-        """Take over the :attr:`facts` of an earlier part of the run."""
+    def go_on(self, facts: Mapping[str, float], made: int) -> None:
+        """Take over the :attr:`facts` of an earlier part of the run, in which so many validations were made."""
         self.compared, self.changed = (int(facts.get(fact, 0)) for fact in ("coarse_compared", "coarse_cases_changed"))
+        self._made = made
 
     def evaluate(self, model: Scorer) -> dict[str, float]:
         """Means of every column of the protocol; see :meth:`Evaluator.evaluate`."""
-        if not isinstance(model, CoarseScorer) or not model.scores_coarsely or self.evaluator.listed is not None:
-            return self.evaluator.evaluate(model)
-        if self.changed:
+        if not self._coarse(model) or self.changed:
             return self.evaluator.evaluate(model)
         self._made += 1
         coarse = self.evaluator.rank(model, coarse=True)
         if self._made & (self._made - 1):  # no power of two
             return self.evaluator.means(coarse)
         exact = self.evaluator.rank(model)
+        self._compare(exact, coarse)
+        return self.evaluator.means(exact)
+
+    def confirm(self, model: Scorer) -> None:
+        """Make the validation that decided once more, both ways; a difference is a fact of the run."""
+        if self._coarse(model) and not self.changed:
+            self._compare(self.evaluator.rank(model), self.evaluator.rank(model, coarse=True))
+
+    def _compare(self, exact: RankedCases, coarse: RankedCases) -> None:
         self.compared += 1
         self.changed = changed_cases(self.evaluator, exact, coarse)
-        return self.evaluator.means(exact)
+
+    def _coarse(self, model: Scorer) -> TypeGuard[CoarseScorer]:
+        return isinstance(model, CoarseScorer) and model.scores_coarsely and self.evaluator.listed is None
 
     @property
     def facts(self) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional as F
 
-from benchbed.data.dataset import TrainingData
+from benchbed.data.dataset import Ragged, Sequences, TrainingData
+from benchbed.errors import ModelError
 from benchbed.models import convncf, patch_products
 from benchbed.models.convncf import REGULAR, WARM_UP, ConvNCF, ConvNCFConfig
 from benchbed.models.mf_bpr import MFBPR
@@ -267,3 +269,19 @@ def test_it_learns(ring: TrainingData, tmp_path: Path) -> None:
     fit = open_fit(ConvNCF, parameters, ring, tmp_path, epochs=4)
     finish(fit)
     assert fit.history[-1].loss < 0.6 * F.softplus(torch.zeros(())).item()
+
+
+def test_a_cap_of_seconds_within_pre_training_is_no_epoch(ring: TrainingData, tmp_path: Path) -> None:
+    fit = open_fit(ConvNCF, {**SMALL, "pretrain_epochs": 100_000}, ring, tmp_path)
+    fit.spec = replace(fit.spec, seconds=0.3)
+    with pytest.raises(ModelError, match=r"convncf spent its 0.3 seconds on pre-training") as caught:
+        fit.step()
+    assert "seconds_per_trial" in str(caught.value.advice) and not fit.history
+
+
+@pytest.mark.parametrize("kind", [ConvNCF, MFBPR])
+def test_there_is_nothing_to_learn_where_everybody_has_met_everything(ring: TrainingData, tmp_path: Path, kind: Any) -> None:
+    whole = list(range(1, ring.n_items + 1))
+    data = replace(ring, train=Sequences(ring.train.users[:2], Ragged.of([whole, whole])))
+    with pytest.raises(ModelError, match="finds nothing to learn from"):
+        open_fit(kind, {"embedding_size": 4}, data, tmp_path).step()

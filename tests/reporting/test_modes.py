@@ -156,7 +156,7 @@ def test_what_became_of_coarse_scores_is_told(clicks):
         return to_markdown(board)
 
     assert "in validation, every case with the metrics of fp32 in 9 validations that were made both ways" in told(0)
-    assert "given up, because metrics of up to 4 validation cases differed" in told(4)
+    assert "bf16 changed metrics of up to 4 validation cases" in told(4)
 
 
 def test_a_row_below_a_baseline_says_so_by_name(clicks):
@@ -214,20 +214,40 @@ def test_cases_without_negatives_and_with_fewer_are_told():
     plain = in_memory([Model("a"), Model("b", baseline=True, counting=True)])
     evaluation = {"mode": "sampled", "negatives": 99}
     counts = {"cases": {"test": {"exclude-vocabulary-miss-rest": {"cases": 50}}}}
-    facts = plain.record.facts | {"splits": [{"seed": 42, "audit": counts}]}
-    plain = replace(plain, record=replace(plain.record, facts=facts))
+    valid = {"cases": 28, "cases_without_negatives": 2, "wanted_negatives": 99, "cases_with_fewer_negatives": 6}
+    split = {"seed": 42, "audit": counts, "sampled_validation": valid | {"fewest_negatives": 7}}
+    plain = replace(plain, record=replace(plain.record, facts=plain.record.facts | {"splits": [split]}))
     board = with_facts(plain, evaluation, cases=47.0, cases_with_fewer_negatives=5.0, fewest_negatives=12.0)
-    short, left_out = (
-        "For 5 of 47 test cases fewer than 99 negatives could be drawn (fewest 12)",
-        "3 of 50 test cases left out, without a negative",
-    )
     for told in (render_page(board), to_markdown(board)):
-        assert short in told and left_out in told
+        assert "For 5 of 47 test cases fewer than 99 negatives could be drawn (fewest 12)" in told
+        assert "3 of 50 test cases left out, without a negative" in told
+        assert "2 of 30 validation cases left out, without a negative" in told
+        assert "For 6 of 28 validation cases fewer than 99 negatives could be drawn (fewest 7)" in told
+        assert "not counted" not in told
+    split["sampled_validation"] = valid | {"cases_without_negatives": 0, "cases_with_fewer_negatives": 0}
     for other in (
         with_facts(plain, evaluation, cases=50.0, cases_with_fewer_negatives=0.0, fewest_negatives=99.0),
         with_facts(plain, {}, cases=47.0),
     ):
         assert not any("could be drawn" in told or "left out" in told for told in (render_page(other), to_markdown(other)))
+
+
+def test_what_an_older_version_did_not_count_is_not_passed_over():
+    """Nothing is said to be zero that nobody has counted."""
+    plain = in_memory([Model("a"), Model("b", baseline=True, counting=True)])
+    shipped = {"negatives": 1000, "target_itself": 1, "in_history": 12, "cases_with_some_in_history": 9, "cases": 50}
+    rules = {"targets": "every_next", "unknown_targets": "drop", "seen_items": "keep", "candidates": "vocabulary"}
+    counts = {"keep-vocabulary-drop-every_next": {"cases": 50, "unknown_targets": 3}}
+    old = {"seed": 42, "audit": {"negatives": shipped, "cases": {"valid": counts, "test": counts}}}
+    plain = replace(plain, record=replace(plain.record, facts=plain.record.facts | {"splits": [old]}))
+    board = with_facts(plain, rules | {"mode": "sampled", "negatives": "shipped"}, cases=50.0)
+    for told in (page := render_page(board), to_markdown(board)):
+        assert "no sound negative was not counted when this split was made" in told
+        assert "Validation cases without a negative among the candidates were not counted" in told
+    for name in ("negatives, cases without sound", "test under this protocol, cases without known history"):
+        assert re.search(rf"{name}<[^>]*>\s*<[^>]*>not counted<", page), name
+    board = with_facts(plain, rules | {"mode": "sampled", "negatives": 20}, cases=50.0)
+    assert "How many test cases have fewer than 20 negatives was not counted" in to_markdown(board)
 
 
 @pytest.mark.fidelity("M6")
