@@ -75,7 +75,7 @@ class CoarseScores(Protocol):
 
 
 @runtime_checkable
-class CoarseScorer(Protocol):
+class CoarseScorer(Scorer, Protocol):
     """A model that may be told to score in fewer digits than it was trained in."""
 
     @property

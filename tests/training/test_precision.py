@@ -41,7 +41,7 @@ def test_validations_one_two_four_and_so_on_are_made_both_ways() -> None:
 
 
 def hide(model: Coarse, cases: Cases) -> None:
-    """An error that no look at heads or at the first rows can show: the item that is now a case's best seems to be the worst."""
+    """An error that no look at heads or first rows can show: the item that is now a case's best seems to be the worst."""
     scores = model.table
     case = next(row for row in range(20, len(cases)) if int(scores[row, 1:].argmax()) + 1 in cases.targets[row])
     free = np.setdiff1d(np.arange(1, 401), [*cases.histories[case], *cases.targets[case]])
