@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from benchbed.config import Document, problem_at
 from benchbed.data.card import Card
+from benchbed.data.case_rules import rules_key
 from benchbed.data.prepare import Prepared, is_as_asked
-from benchbed.errors import BenchbedError, ConfigError, ModelError, Problem
+from benchbed.errors import BenchbedError, ConfigError, ModelError, Problem, counted
+from benchbed.evaluation.significance import LEAST_USERS, tested_users
 from benchbed.sweep.benchmark import Benchmark
+from benchbed.sweep.planning import Material
 from benchbed.sweep.preflight import Checked, preflight
 from benchbed.sweep.rehearsal import gather, refusals
 from benchbed.workspace import Workspace
@@ -47,7 +50,7 @@ def outlook(document: Document, benchmark: Benchmark, workspace: Workspace) -> t
         found = [error]
     problems = [problem_at(document, (_subject(error),), _in_one_line(error)) for error in found]
     looked = f"The default model of every row was made once on the data of '{checked.card.name}'; nothing is missing."
-    return problems, [] if problems else [*_left_out(checked), looked]
+    return problems, [] if problems else [*_left_out(checked), looked, *_few(material)]
 
 
 def _prepared(called: str, card: Card, workspace: Workspace) -> Prepared | str:
@@ -60,6 +63,18 @@ def _prepared(called: str, card: Card, workspace: Workspace) -> Prepared | str:
     if is_as_asked(found, card):
         return found
     return f"The dataset '{card.name}' in {folder} is incomplete, or of another form of its card; {waits}"
+
+
+def _few(material: Material) -> list[str]:
+    """That a test part is too small for evidence, as its leaderboard would say."""
+    rules = rules_key(material.benchmark.evaluation)
+    numbers = {seed: tested_users(split.audit, rules) for seed, split in material.splits.items()}
+    return [
+        f"The test part{f' of split seed {seed}' if len(numbers) > 1 else ''} has {counted(number, 'user')}: with fewer than "
+        f"{LEAST_USERS} no difference between models is evidence. Take a larger log, or a split that tests more of it."
+        for seed, number in numbers.items()
+        if number is not None and number < LEAST_USERS
+    ]
 
 
 def _left_out(checked: Checked) -> list[str]:

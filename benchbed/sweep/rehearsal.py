@@ -15,7 +15,7 @@ from benchbed.data.load import check_cases, load_training_data
 from benchbed.data.prepare import Prepared
 from benchbed.data.raw_cases import read_vocabulary
 from benchbed.data.split.make import split_dataset
-from benchbed.errors import ModelError
+from benchbed.errors import ModelError, counted
 from benchbed.models.registry import model_class
 from benchbed.sweep.benchmark import Benchmark
 from benchbed.sweep.planning import Material
@@ -111,7 +111,9 @@ def _nothing_to_learn_from(row: str, needs: Container[str], data: TrainingData) 
         own = graph.item_entity[graph.item_entity > 0]
         if not np.isin(np.concatenate([graph.heads, graph.tails]), own).any():
             what = (
-                "holds no triple" if len(graph.heads) == 0 else f"has none of the candidates in its {len(graph.heads)} triples"
+                "holds no triple"
+                if len(graph.heads) == 0
+                else f"has none of the candidates in its {counted(len(graph.heads), 'triple')}"
             )
             return ModelError(
                 f"{row} learns from a graph of the items, and that of this dataset {what}.",

@@ -16,6 +16,7 @@ from benchbed.data.vault import read_openings
 from benchbed.engine.connect import cluster, halting_on_signals
 from benchbed.engine.resources import automatic_shape, check_fits, check_shared, nodes, roomier
 from benchbed.engine.run import run_ledger
+from benchbed.errors import counted
 from benchbed.search.ledger import Counts, Ledger, Observer
 from benchbed.search.plans import FinalPlan, Plan, SearchPlan, Shape
 from benchbed.search.storage import open_storage
@@ -81,10 +82,10 @@ class SweepOutcome:
         spent, budget = (sum(getattr(count, name) for count in self.counts) for name in ("spent", "budget"))
         lines = []
         if self.interrupted:
-            lines.append(f"Stopped at {spent} of {budget} trials. The same command continues: benchbed sweep {name}")
+            lines.append(f"Stopped at {spent} of {counted(budget, 'trial')}. The same command continues: benchbed sweep {name}")
         else:
             pruned = sum(count.pruned for count in self.counts)
-            lines.append(f"Finished: {spent} trials, {pruned} of them pruned, {self.failed_trials} failed.")
+            lines.append(f"Finished: {counted(spent, 'trial')}, {pruned} of them pruned, {self.failed_trials} failed.")
             lines.append(f"The leaderboard: benchbed report {name}")
         if self.untested:
             lines.append(f"Without a test result: {', '.join(self.untested)}.")

@@ -46,6 +46,7 @@ class FakeModel:
     reference = "None: it does not learn."
     needs: ClassVar[frozenset[str]] = frozenset()
     labelled_only: ClassVar[dict[str, Any]] = {}
+    full_ranking_only: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, config: FakeConfig, data: Any) -> None:
         """Every dataset will do."""
