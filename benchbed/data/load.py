@@ -87,6 +87,28 @@ def case_counts(split_folder: Path, protocol: CaseRules) -> dict[str, CaseCounts
     return {part: CaseCounts(**cases[part][rules_key(protocol)]) for part in ("valid", "test")}
 
 
+def sampled_validation(split_folder: Path, protocol: CaseRules) -> dict[str, int]:
+    """What became of the validation cases under ``mode: sampled``, which no audit counts: it depends on how many are drawn.
+
+    Returns
+    -------
+    dict
+        ``cases``; ``cases_without_negatives``, which are left out; ``wanted_negatives`` of each, the ``fewest_negatives`` that
+        one has, and ``cases_with_fewer_negatives`` than wanted.
+    """
+    raw = read_cases(split_folder, "valid", sampled=True)
+    cases, counts = make_cases(raw, read_vocabulary(split_folder, protocol.candidates), protocol)
+    wanted = protocol.negatives if isinstance(protocol.negatives, int) else raw.shipped or 0
+    lengths = np.zeros(0, np.int64) if cases.others is None else cases.others.lengths
+    return {
+        "cases": counts.cases,
+        "cases_without_negatives": counts.cases_without_negatives or 0,
+        "wanted_negatives": wanted,
+        "cases_with_fewer_negatives": int((lengths < wanted).sum()),
+        "fewest_negatives": int(lengths.min()) if len(lengths) else 0,
+    }
+
+
 def check_cases(split: PreparedSplit, protocol: CaseRules) -> None:
     """Refuse a split that leaves nothing to validate or nothing to test.
 

@@ -14,6 +14,7 @@ from benchbed.evaluation.protocol import VARIANTS
 from benchbed.reporting.figures import anytime, cost_quality, interval_mark, series_of, trial_strip, tuning
 from benchbed.reporting.figures_diversity import accuracy_diversity
 from benchbed.reporting.leaderboard import Leaderboard
+from benchbed.reporting.negatives import with_uncounted
 from benchbed.reporting.samples import case_key
 from benchbed.reporting.svg import short
 from benchbed.reporting.words import (
@@ -190,7 +191,7 @@ def _dataset(board: Leaderboard) -> list[tuple[str, str]]:
 
 def _audit_of_protocol(audit: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """The audit of a split; of the case counts under every rule, those under the rules of this benchmark."""
-    facts = dict(audit)
+    facts = with_uncounted(audit, evaluation)
     rules = case_key(evaluation)
     cases = facts.pop("cases", None)
     if isinstance(cases, Mapping):

@@ -9,6 +9,7 @@ from typing import Any
 import benchbed
 from benchbed.config import fingerprint
 from benchbed.data.fingerprints import protocol_fingerprint
+from benchbed.data.load import sampled_validation
 from benchbed.data.prepare import Prepared
 from benchbed.data.split.make import PreparedSplit
 from benchbed.models.registry import is_baseline, model_class
@@ -125,15 +126,19 @@ def sweep_facts(material: Material, plans: Sequence[SearchPlan]) -> dict[str, An
         "left_out": dict(checked.left_out),
         "models": {name: _about(name, material, [plan for plan in plans if plan.model == name]) for name in checked.models},
         "dataset": {**summary, "title": checked.card.title, "licence": checked.card.licence, "homepage": checked.card.homepage},
-        "splits": [
-            {"seed": seed, "split_id": split.split_id, "fingerprint": split.fingerprint, "audit": split.audit}
-            for seed, split in material.splits.items()
-        ],
+        "splits": [_about_split(seed, split, benchmark) for seed, split in material.splits.items()],
         "protocol_fingerprint": material.protocol,
         "protocol_words": protocol_words(benchmark, checked.left_out),
         "environment": environment(),
         "git": git_state(),
     }
+
+
+def _about_split(seed: int, split: PreparedSplit, benchmark: Benchmark) -> dict[str, Any]:
+    said = {"seed": seed, "split_id": split.split_id, "fingerprint": split.fingerprint, "audit": split.audit}
+    if benchmark.evaluation.mode == "sampled":
+        said["sampled_validation"] = sampled_validation(split.folder, benchmark.evaluation)
+    return said
 
 
 def _about(name: str, material: Material, plans: Sequence[SearchPlan]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from benchbed.data.card import Card
 from benchbed.data.cases import Rules, make_cases
 from benchbed.data.dataset import Ragged
 from benchbed.data.drawing import draw, stream
-from benchbed.data.load import check_cases, load_training_data
+from benchbed.data.load import check_cases, load_training_data, sampled_validation
 from benchbed.data.prepare import Prepared, prepare
 from benchbed.data.raw_cases import RawCases, Vocabulary, read_cases
 from benchbed.data.split.make import PreparedSplit, split_dataset
@@ -299,6 +299,20 @@ def test_where_no_candidate_is_free_nothing_can_be_drawn_and_the_case_is_left_ou
     chosen = Vocabulary(np.arange(4), np.ones(4, np.int64), ("", *"123"))
     cases, counts = make_cases(raw, chosen, Rules("keep", mode="sampled", negatives=9))
     assert cases.users.tolist() == [2] and cases.others[0].tolist() == [2] and counts.cases_without_negatives == 1
+
+
+def test_validation_cases_without_negatives_are_counted(prepared_log):
+    """One user has had everything but the validation target, another all but one more item; three are asked for."""
+    rows = [("all", item, k) for k, item in enumerate("bcdae")] + [("most", item, k) for k, item in enumerate("bcae")]
+    rows += [(f"u{n}", item, k) for n in range(4) for k, item in enumerate(("ab", "cd", "bc", "da")[n] + "ae")]
+    split = split_dataset(prepared_log(rows), SplitSpec(kind="leave_one_out"), 0)
+    rules = Rules("keep", mode="sampled", negatives=2)
+    found = sampled_validation(split.folder, rules)
+    data = load_training_data(split.folder, rules)
+    lengths = data.valid.others.lengths
+    assert found["cases"] == len(data.valid) and found["wanted_negatives"] == 2
+    assert found["cases_without_negatives"] == 6 - len(data.valid) > 0
+    assert found["cases_with_fewer_negatives"] == (lengths < 2).sum() > 0 and found["fewest_negatives"] == lengths.min() == 1
 
 
 def test_cases_without_shipped_negatives_are_told_when_the_split_is_made(prepared):
