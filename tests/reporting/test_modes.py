@@ -156,7 +156,7 @@ def test_what_became_of_coarse_scores_is_told(clicks):
         return to_markdown(board)
 
     assert "in validation, every case with the metrics of fp32 in 9 validations that were made both ways" in told(0)
-    assert "given up, because metrics of up to 4 validation cases differed" in told(4)
+    assert "bf16 changed metrics of up to 4 validation cases" in told(4)
 
 
 def test_a_row_below_a_baseline_says_so_by_name(clicks):
