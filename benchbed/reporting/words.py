@@ -111,8 +111,8 @@ def coarse_words(row: LeaderboardRow) -> str:
         return ""
     if facts.changed:
         return (
-            f"Scoring: bf16 changed metrics of up to {facts.changed:,} validation cases when it was compared with fp32, in which "
-            "the runs then went on; tested in fp32."
+            f"Scoring: bf16 changed metrics of up to {facts.changed:,} validation cases when it was compared with fp32, in "
+            "which the runs then went on; tested in fp32."
         )
     times = "one validation that was" if facts.compared == 1 else f"{facts.compared} validations that were"
     return f"Scoring: bf16 in validation, every case with the metrics of fp32 in {times} made both ways; tested in fp32."
