@@ -63,6 +63,7 @@ def marks_of(
         marks.append(Mark("not converged", reason))
     marks += _of_runs(record, row)
     marks += _said_little(record, done)
+    marks += _without_triples(row, done)
     if row.rank is None:
         marks.append(Mark("no test result", "No final run of this model has a test result."))
     return marks
@@ -134,6 +135,20 @@ def _said_little(record: SweepRecord, done: Sequence[RunRecord]) -> list[Mark]:
         )
         marks.append(Mark(f"constant scores {100 * share:.1f} %" if share >= 0.001 else "constant scores under 0.1 %", meaning))
     return marks
+
+
+def _without_triples(row: LeaderboardRow, done: Sequence[RunRecord]) -> list[Mark]:
+    """A model that should learn from a graph, and found none."""
+    asked = any(parameters.get("kge_interval") for parameters in row.configurations.values())
+    found = [run for run in done if run.closed.get("triples") == 0]
+    if not asked or not found:
+        return []
+    left_out = counted(int(max(float(run.closed.get("triples_left_out") or 0) for run in found)), "triple")
+    meaning = (
+        f"The graph says nothing about the candidates ({left_out} with other heads left out): there were no graph steps, and "
+        "their hyper-parameters changed nothing. The row is the model without a graph."
+    )
+    return [Mark("no triples", meaning)]
 
 
 def _not_converged(

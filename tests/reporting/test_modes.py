@@ -143,6 +143,23 @@ def test_how_users_were_folded_in_is_told(clicks):
     assert "3.2" in line.split(",") and "0.912" in line.split(",") and "fold_in" in line
 
 
+@pytest.mark.parametrize(("triples", "interval"), [(0.0, 2), (7.0, 2), (0.0, 0)])
+def test_a_graph_without_triples_is_told(clicks, triples: float, interval: int):
+    plain = in_memory([Model("mkr", trials=2), Model("ease", trials=2)]).record
+
+    def changed(run):
+        if run.model != "mkr":
+            return run
+        facts = {"triples": triples, "triples_left_out": 12.0} if run.stage == "final" else {}
+        return replace(run, opened={**run.opened, "parameters": {"kge_interval": interval}}, closed={**run.closed, **facts})
+
+    record = replace(plain, trials=tuple(map(changed, plain.trials)), finals=tuple(map(changed, plain.finals)))
+    text = to_markdown(make_leaderboard(record, lambda _, columns: pd.DataFrame({"user": range(30), columns[1]: 0.1})))
+    assert ("**no triples** (mkr): The graph says nothing about the candidates (12 triples" in text) == (
+        triples == 0 and interval > 0
+    )
+
+
 def test_what_became_of_coarse_scores_is_told(clicks):
     plain = in_memory([Model("convncf", trials=2), Model("ease", trials=2)]).record
 
