@@ -116,7 +116,8 @@ def _dataset_warnings(found: Mapping[str, Any], card: Card) -> list[str]:
     if unit is None:
         told.append(
             "The log has no times: a split must order events by `ties: file` or `ties: column: NAME`. Only click_through, "
-            "which divides rows at random, needs no order."
+            "which divides rows at random, needs no order, and a split that names its test rows may leave it to chance "
+            "(`ties: hash`), without models of the order."
         )
     elif found["last_time"] > _LATEST[unit]:
         told.append(
