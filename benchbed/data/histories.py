@@ -113,6 +113,11 @@ class CaseHistories:
     device
         Where blocks are needed.
 
+    Attributes
+    ----------
+    bounds
+        The first case of each run, and the one after its last.
+
     Examples
     --------
     >>> rows = CaseHistories(np.array([7, 7]), Spans(np.array([3, 4]), np.array([0, 0]), np.array([1, 2])))
@@ -123,8 +128,8 @@ class CaseHistories:
     def __init__(self, users: np.ndarray, histories: Ragged | Spans, device: str | torch.device = "cpu") -> None:
         self.users, self.device = users, torch.device(device)
         self._rows = Spans.of(histories)
-        self._bounds = list(self._rows.runs(RUN_EVENTS))
-        self._whole = Histories.of(users, self._rows, self.device) if len(self._bounds) <= 1 else None
+        self.bounds = list(self._rows.runs(RUN_EVENTS))
+        self._whole = Histories.of(users, self._rows, self.device) if len(self.bounds) <= 1 else None
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -137,5 +142,5 @@ class CaseHistories:
 
     def runs(self) -> Iterator[tuple[int, int, Histories]]:
         """All histories, run after run, with the first and the last case of each."""
-        for start, stop in self._bounds:
+        for start, stop in self.bounds:
             yield start, stop, self.block(start, stop)

@@ -119,15 +119,16 @@ class ListedCases:
         rows = np.arange(start, stop)
         return ListedBlock.of(self.cases.targets.take(rows), self.others.take(rows))
 
-    def blocks(self, pairs: int) -> Iterator[tuple[int, int]]:
-        """Runs of cases with at most so many pairs each; a longer case is a run of its own."""
+    def blocks(self, pairs: int, histories: CaseHistories) -> Iterator[tuple[int, int]]:
+        """Cases that follow one another, with at most so many pairs, of one run of histories; a longer case stands alone."""
         start = 0
-        while start < len(self.cases):
-            before = int(self.ends[start - 1]) if start else 0
-            stop = int(np.searchsorted(self.ends, before + pairs, side="right"))
-            stop = min(max(stop, start + 1), start + BLOCK_ROWS, len(self.cases))
-            yield start, stop
-            start = stop
+        for _, last in histories.bounds:
+            while start < last:
+                before = int(self.ends[start - 1]) if start else 0
+                stop = int(np.searchsorted(self.ends, before + pairs, side="right"))
+                stop = min(max(stop, start + 1), start + BLOCK_ROWS, last)
+                yield start, stop
+                start = stop
 
     def scored(self, model: Scorer, histories: CaseHistories) -> Iterator[tuple[ListedBlock, FloatArray]]:
         """Blocks of pairs with their scores; -inf for an item outside the candidates, all others finite.
@@ -140,7 +141,7 @@ class ListedCases:
             The scores have the wrong shape.
         """
         limit = torch.finfo(torch.float32).max
-        for start, stop in self.blocks(BLOCK_PAIRS * (16 if histories.device.type == "cuda" else 1)):
+        for start, stop in self.blocks(BLOCK_PAIRS * (16 if histories.device.type == "cuda" else 1), histories):
             block = self.block(start, stop)
             found = np.full(len(block.items), -np.inf)
             known = np.flatnonzero(block.items)

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from benchbed.data import cases as data_cases
 from benchbed.data import histories
 from benchbed.data.cases import Rules, make_cases
 from benchbed.data.dataset import Cases, Ragged, TrainingData
@@ -88,6 +89,23 @@ def test_blocks_and_the_order_of_users_change_nothing(average: str, monkeypatch:
         shuffled = Evaluator(cases.take(order), 10, protocol(average))
         assert np.array_equal(shuffled.rank(model).ranks.values, whole[order])
         assert shuffled.evaluate(model) == pytest.approx(value, abs=1e-12)
+
+
+def test_listed_items_too_are_compared_run_after_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long histories are written out for some cases at a time, and no block reaches from one run into the next."""
+    raw, model = replace(sessions(4), keys=np.arange(60)), AfterLast(10)
+    vocabulary = Vocabulary(np.arange(11), np.zeros(11, np.int64), ("", *map(str, range(1, 11))))
+    rules = Rules("keep", unknown_targets="drop", targets="every_next", mode="sampled", negatives=3)
+    said = protocol("cases").model_copy(update={"mode": "sampled", "negatives": 3})
+    found = []
+    for events in (2**22, 9):
+        monkeypatch.setattr(histories, "RUN_EVENTS", events)
+        monkeypatch.setattr(data_cases, "OTHERS_EVENTS", events)
+        cases = make_cases(raw, vocabulary, rules)[0]
+        evaluator = Evaluator(cases, 10, said)
+        assert (len(evaluator.histories.bounds) > 5) == (events == 9)
+        found.append((cases.others.values.tolist(), evaluator.rank(model).ranks.values.tolist()))  # type: ignore[union-attr]
+    assert found[0] == found[1] and len(found[0][1]) > 100
 
 
 def test_means_over_users_and_over_cases_differ_unless_each_has_one() -> None:
