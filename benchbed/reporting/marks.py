@@ -166,7 +166,7 @@ def _not_converged(
     cap = record.facts["models"][row.model].get("max_epochs")
     late = [run for run in best.values() if cap and float(run.closed.get("best_epoch") or 0) > 0.9 * float(cap)]
     if late:
-        return f"The best trial of the search was still improving in the last tenth of its {cap} epochs."
+        return f"The best trial of the search was still improving in the last tenth of its {counted(int(cap), 'epoch')}."
     cut = [
         run
         for run in done

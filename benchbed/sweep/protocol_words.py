@@ -7,12 +7,14 @@ from collections.abc import Container
 from benchbed.data.split.spec import SplitSpec
 from benchbed.errors import counted
 from benchbed.evaluation.protocol import LABELLED, METRICS, VARIANTS, Protocol
-from benchbed.models.registry import baselines_of
+from benchbed.models.registry import baselines_of, is_baseline
 from benchbed.sweep.benchmark import Benchmark
 
 
-def protocol_words(benchmark: Benchmark, left_out: Container[str] = ()) -> list[str]:
-    """What makes the numbers mean something, sentence by sentence; ``left_out`` are baselines that do not run.
+def protocol_words(benchmark: Benchmark, left_out: Container[str] = (), *, timed: bool = True) -> list[str]:
+    """What makes the numbers mean something, sentence by sentence.
+
+    ``left_out`` are baselines that do not run; ``timed`` says whether the events have times.
 
     Examples
     --------
@@ -26,7 +28,7 @@ def protocol_words(benchmark: Benchmark, left_out: Container[str] = ()) -> list[
     "The first 12.5 % of a held-out user's events are the history, the rest the targets."
     """
     return [
-        *_split(benchmark),
+        *_split(benchmark, timed=timed),
         *_evaluation(benchmark),
         *_search(benchmark),
         *_final(benchmark),
@@ -34,14 +36,15 @@ def protocol_words(benchmark: Benchmark, left_out: Container[str] = ()) -> list[
     ]
 
 
-def _split(benchmark: Benchmark) -> list[str]:
+def _split(benchmark: Benchmark, *, timed: bool) -> list[str]:
     split = benchmark.split
+    by_chance = not timed and split.test is not None and split.ties == "hash"
     if split.kind == "leave_one_out":
         words = [
             "Split: each user's last event is the test target, the one before it the validation target."
             if split.test is None
-            else f"Split: the rows with the largest value of the {split.test} are the test targets; the last other event of "
-            "such a user is the validation target."
+            else f"Split: the rows with the largest value of the {split.test} are the test targets; "
+            f"{'one' if by_chance else 'the last'} other event of such a user is the validation target."
         ]
     elif split.kind == "session":
         words = _sessions(split)
@@ -67,12 +70,16 @@ def _split(benchmark: Benchmark) -> list[str]:
             f"Split: users are divided {parts} into training, validation and test; {trained}.",
             f"The first {share} of a held-out user's events are the history, the rest the targets.",
         ]
-    if split.ties == "hash":
-        words.append("Events of one user with the same time are ordered by a hash of split seed, user and item.")
-    elif split.ties == "file":
-        words.append("Events of one user with the same time keep the order of the log file.")
-    else:
-        words.append(f"Events of one user with the same time are ordered by the {split.ties}.")
+    if by_chance:
+        words.append(
+            "The events have no times. Their order, and so which of them validates, is a hash of split seed, user and item."
+        )
+    elif split.kind != "click_through":  # rows divided at random ask for no order
+        order = {
+            "hash": "are ordered by a hash of split seed, user and item",
+            "file": "keep the order of the log file",
+        }.get(split.ties, f"are ordered by the {split.ties}")
+        words.append(f"Events of one user with the same time {order}.")
     seeds = ", ".join(map(str, split.seeds))
     words.append(
         f"Split seed: {seeds} (held-out sessions do not depend on it)."
@@ -247,8 +254,8 @@ def _final(benchmark: Benchmark) -> list[str]:
 
 def _baselines(benchmark: Benchmark, left_out: Container[str]) -> list[str]:
     if benchmark.baselines == "none":
-        return [
-            "No baseline runs: the benchmark says `baselines: none`. Nothing here tells whether a row is above simple methods."
-        ]
+        added = "No baseline is added to the models: the benchmark says `baselines: none`."
+        simple = "No row is a simple method, so that nothing here tells whether a model is above these."
+        return [added] if any(map(is_baseline, benchmark.models)) else [added, simple]
     run = [name for name in baselines_of(benchmark.split.kind) if name not in left_out]
     return [f"Baselines that always run, tuned with the same budget: {', '.join(run)}."]

@@ -118,6 +118,11 @@ def test_baselines_are_added_once_unless_switched_off(tmp_path):
     path.write_text(TEXT.replace("[gru4rec]", "[gru4rec, ease]"))
     models = all_models(load_benchmark(path))
     assert models[:2] == ("gru4rec", "ease") and set(models) == {"gru4rec", *BASELINES} and len(set(models)) == len(models)
+    assert not any("No baseline" in word for word in protocol_words(load_benchmark(path)))
+    for models, said in (("[gru4rec]", 1), ("[gru4rec, ease]", 0)):
+        path.write_text(TEXT.replace("[gru4rec]", models) + "baselines: none\n")
+        words = protocol_words(load_benchmark(path))
+        assert words[-1 - said].startswith("No baseline is added") and sum("simple method" in word for word in words) == said
     path.write_text(TEXT + "baselines: none\n")
     assert all_models(load_benchmark(path)) == ("gru4rec",)
 
