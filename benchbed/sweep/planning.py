@@ -128,7 +128,7 @@ def sweep_facts(material: Material, plans: Sequence[SearchPlan]) -> dict[str, An
         "dataset": {**summary, "title": checked.card.title, "licence": checked.card.licence, "homepage": checked.card.homepage},
         "splits": [_about_split(seed, split, benchmark) for seed, split in material.splits.items()],
         "protocol_fingerprint": material.protocol,
-        "protocol_words": protocol_words(benchmark, checked.left_out),
+        "protocol_words": protocol_words(benchmark, checked.left_out, timed=manifest["timestamp_unit"] is not None),
         "environment": environment(),
         "git": git_state(),
     }

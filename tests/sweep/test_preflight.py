@@ -74,7 +74,10 @@ def test_models_of_the_order_are_refused_where_chance_made_it_and_markov_is_left
     assert found.models == ("mf_bpr", "popularity", "item_knn", "ease", "ials") == found.chosen
     assert set(found.spaces) == set(found.models)
     assert set(found.left_out) == {"markov"} and "'bare' has no times" in found.left_out["markov"]
-    assert "markov" not in protocol_words(asked("hash", "mf_bpr"), found.left_out)[-1]
+    words = protocol_words(asked("hash", "mf_bpr"), found.left_out, timed=False)
+    assert "markov" not in words[-1] and "one other event of such a user is the validation target" in words[0]
+    assert "is a hash of split seed, user and item" in words[1]
+    assert "the last other event" in protocol_words(asked("file", "mf_bpr"), timed=False)[0]
     for models, chosen in ((("mf_bpr", "gru4rec"), None), (("mf_bpr", "markov"), None), (("mf_bpr",), ["markov"])):
         with pytest.raises(ConfigError, match=r"(gru4rec|markov) learns from the order of events, and .* leaves it to chance"):
             preflight(asked("hash", *models), workspace, chosen)
