@@ -94,6 +94,7 @@ class Recommender(nn.Module):
             )
         self.check(data.n_items)
         self.n_items = data.n_items
+        self.n_trained = data.n_trained
 
     @classmethod
     def variant(cls, config: ModelConfig) -> str:

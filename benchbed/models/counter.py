@@ -58,7 +58,7 @@ class Outside:
     histories
         B histories of known items (no 0).
     n_items
-        Number of items; they are 1..n_items.
+        Number of items; they are 1..n_items. Others in the histories change nothing.
 
     Attributes
     ----------
@@ -76,7 +76,8 @@ class Outside:
 
     def __init__(self, histories: Histories, n_items: int) -> None:
         self.n_items = n_items
-        keys = torch.unique(histories.rows * (n_items + 1) + histories.items)
+        inside = histories.items <= n_items
+        keys = torch.unique(histories.rows[inside] * (n_items + 1) + histories.items[inside])
         row, item = keys // (n_items + 1), keys % (n_items + 1)
         counts = torch.bincount(row, minlength=len(histories))
         self.room = n_items - counts
