@@ -55,7 +55,7 @@ def cluster(address: str | None = None) -> Iterator[None]:
     Raises
     ------
     ResourceError
-        There is no cluster at the address, or it is a Ray Client address.
+        There is no cluster at the address, it is a Ray Client address, or Ray does not start.
     """
     if address is not None and address.startswith("ray://"):
         raise ResourceError(
@@ -81,6 +81,13 @@ def cluster(address: str | None = None) -> Iterator[None]:
         raise ResourceError(
             f"There is no Ray cluster at '{address or 'local'}': {first}",
             advice="Start one with `ray start --head`, or leave --address out to run on this machine.",
+        ) from error
+    except Exception as error:
+        if type(error) is not Exception:  # what Ray raises when its processes are not up in time
+            raise
+        raise ResourceError(
+            f"Ray did not start: {str(error).strip().splitlines()[0] if str(error).strip() else 'it does not say why'}",
+            advice="A machine with too much other work, or too little memory, does that. The same command tries again.",
         ) from error
     try:
         yield

@@ -155,7 +155,8 @@ class SessionKNN(Recommender):
             likeness = likeness / np.sqrt(self._lengths[session])
         newest = _place_from_end(query) < self.config.sample_size
         query, session, likeness, step = (part[newest] for part in (query, session, likeness, step))
-        order = np.lexsort((-session, -likeness, query))
+        # Sums of the same weights in another order differ in their last digits, and are equal all the same.
+        order = np.lexsort((-session, -np.round(likeness, 10), query))
         order = order[_place(query) < self.config.neighbours]
         vote = likeness[order] * _vote_weights(self.config.vote_weighting, step[order])
         return query[order], session[order], vote

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-import numpy as np
 import torch
 
 from benchbed.data.dataset import TrainingData
@@ -15,7 +14,7 @@ from benchbed.data.load import check_cases, load_training_data
 from benchbed.data.prepare import Prepared
 from benchbed.data.raw_cases import read_vocabulary
 from benchbed.data.split.make import split_dataset
-from benchbed.errors import ModelError, counted
+from benchbed.errors import ModelError
 from benchbed.models.registry import model_class
 from benchbed.sweep.benchmark import Benchmark
 from benchbed.sweep.planning import Material
@@ -106,19 +105,6 @@ def refusals(material: Material, rows: Sequence[str]) -> list[ModelError]:
 
 def _nothing_to_learn_from(row: str, needs: Container[str], data: TrainingData) -> ModelError | None:
     """A refusal where the card promises what a model needs, and its tables turn out to hold nothing of use."""
-    if "graph" in needs and data.graph is not None:
-        graph = data.graph
-        own = graph.item_entity[graph.item_entity > 0]
-        if not np.isin(np.concatenate([graph.heads, graph.tails]), own).any():
-            what = (
-                "holds no triple"
-                if len(graph.heads) == 0
-                else f"has none of the candidates in its {counted(len(graph.heads), 'triple')}"
-            )
-            return ModelError(
-                f"{row} learns from a graph of the items, and that of this dataset {what}.",
-                advice="Check the files of tables.graph, and whether tables.links spells items and entities as the others do.",
-            )
     if "item_features" in needs and not any(len(each.values.values) for each in data.item_features.values()):
         return ModelError(
             f"{row} learns from features of the items, and no candidate of this dataset has a value in any.",

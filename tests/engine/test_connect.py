@@ -22,6 +22,17 @@ def test_a_ray_client_address_is_refused_with_advice():
         pass
 
 
+def test_ray_that_does_not_start_is_told_without_a_traceback(monkeypatch):
+    def late(**_):
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", late)
+    with pytest.raises(ResourceError, match="Ray did not start: The current node timed out") as caught, cluster():
+        pass
+    assert "tries again" in caught.value.advice
+
+
 @pytest.mark.parametrize(("address", "said"), [("127.0.0.1:1", "Nothing answers"), ("head", "HOST:PORT")])
 def test_no_cluster_at_an_address_is_the_users_mistake(address, said):
     with pytest.raises(ResourceError, match=said), cluster(address):

@@ -139,3 +139,16 @@ def test_nothing_to_compare_with() -> None:
 )
 def test_the_form_has_a_name(keys: dict[str, object], said: str) -> None:
     assert SessionKNN.variant(SessionKNNConfig.model_validate(keys)) == said
+
+
+@pytest.mark.parametrize("newer", [0, 1])
+def test_equal_sums_of_weights_are_equal_whatever_their_last_digits(newer: int) -> None:
+    """.6 + .3 and .7 + .2: of two sessions that are equally similar the newer one is the neighbour."""
+    history = list(range(1, 11))  # item i is 10 - i events back
+    sessions = [[6, 3, 11], [7, 2, 12]]
+    parts = [sum(WEIGHTS["linear"](back, 10) for back in backs) for backs in ((4, 7), (3, 8))]
+    assert parts[0] != parts[1] and parts[0] == pytest.approx(parts[1])
+    ordered = sessions if newer else sessions[::-1]
+    model = made(ordered, 12, neighbours=1, weighting="linear", similarity="product")
+    scores = model.scores(ask([history]))[0]
+    assert (scores[11:] > 0).tolist() == [ordered[1] == sessions[0], ordered[1] == sessions[1]]
