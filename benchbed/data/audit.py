@@ -33,10 +33,12 @@ def audit_dataset(
     steps: Sequence[Mapping[str, Any]],
     rows: Mapping[str, Mapping[str, int]],
     listed: Mapping[str, int],
+    sides: Mapping[str, Mapping[str, int]],
 ) -> dict[str, Any]:
     """Of the prepared tables in ``folder``: sizes, times, ties, repeats, what cleaning dropped, and warnings.
 
-    ``listed`` says what became of the rows of the table of negatives, as in the manifest.
+    ``listed`` says what became of the rows of the table of negatives, ``sides`` of those of the tables beside the log, both as
+    in the manifest.
     """
     log = f"read_parquet({literal(str(folder / 'interactions.parquet'))})"
     unit = card.tables.interactions.stored_unit
@@ -56,6 +58,7 @@ def audit_dataset(
         "tied_events_share": None,
         "rejected": {name: count["rejected"] for name, count in rows.items()},
         "cleaning": list(steps),
+        "repeated_ids": {name: table["repeated ids"] for name, table in sides.items() if "repeated ids" in table},
     }
     if unit is not None:
         distinct = _one(connection, f'SELECT count(*) FROM (SELECT DISTINCT "user", timestamp FROM {log})')
@@ -137,6 +140,11 @@ def _dataset_warnings(found: Mapping[str, Any], card: Card) -> list[str]:
     rejected = sum(found["rejected"].values())
     if rejected:
         told.append(f"{counted(rejected, 'raw row')} could not be read; rejected.parquet gives file, line and reason.")
+    told += [
+        f"tables.{name}: {counted(repeated, 'row')} with an id that an earlier row has; the first row of each counts."
+        for name, repeated in found["repeated_ids"].items()
+        if repeated
+    ]
     if (shipped := found.get("negatives")) is not None:
         told.append(f"{counted(shipped['negatives'], 'negative')} came with {counted(shipped['events'], 'event')}.")
         told += _left_out(shipped)

@@ -266,7 +266,8 @@ def _build(card: Card, folder: Path, files: RawFiles, progress: Progress) -> Pre
         progress("auditing", 0.9)
         from benchbed.data.audit import audit_dataset
 
-        write_json(building / "audit.json", audit_dataset(connection, card, building, steps, read, facts.get("negatives", {})))
+        listed, sides = facts.get("negatives", {}), facts["side_tables"]
+        write_json(building / "audit.json", audit_dataset(connection, card, building, steps, read, listed, sides))
         lap("audit")
     shutil.rmtree(scratch)
     manifest = _manifest(card, files, building, steps=steps, read=read, facts=facts)

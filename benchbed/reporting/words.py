@@ -179,6 +179,8 @@ def headline(board: Leaderboard) -> str:
     if found is None or not ranked:
         return "No model has a test result yet."
     top = max(ranked, key=lambda row: row.metrics[column].mean)
+    if top.metrics[column].mean == 0:
+        return f"No row ranks anything that was looked for: {column} on test is 0 in all of them."
     if len(ranked) == 1:
         return f"{top.model} reaches {number(top.metrics[column].mean)} in {column} on test. No other row has a test result."
     words = f"{top.model} has the highest {column} on test: {number(top.metrics[column].mean)}."

@@ -60,6 +60,7 @@ def test_items_carry_features_and_entities(prepared_log, raw):
     assert items["z"]["described"] and items["a"]["described"]
     assert prepared.manifest["graph"] == {"triples": 3, "entities": 6, "relations": 2, "linked items": 4}
     assert prepared.manifest["side_tables"]["items"] == {"rows": 4, "repeated ids": 1}
+    assert "tables.items: 1 row with an id that an earlier row has; the first row of each counts." in prepared.audit["warnings"]
 
 
 def test_triples_are_numbers_of_the_tables_of_names(prepared_log, raw):

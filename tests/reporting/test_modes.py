@@ -17,6 +17,7 @@ from benchbed.evaluation.protocol import Protocol
 from benchbed.reporting.files import to_csv, to_json, to_latex, to_markdown, write_files
 from benchbed.reporting.leaderboard import make_leaderboard
 from benchbed.reporting.page import render_page
+from benchbed.reporting.words import headline
 from benchbed.tracking.reading import read_cases
 
 CLICKS = Protocol(mode="click_through").model_dump(mode="json")
@@ -157,6 +158,15 @@ def test_a_graph_without_triples_is_told(clicks, triples: float, interval: int):
     text = to_markdown(make_leaderboard(record, lambda _, columns: pd.DataFrame({"user": range(30), columns[1]: 0.1})))
     assert ("**no triples** (mkr): The graph says nothing about the candidates (12 triples" in text) == (
         triples == 0 and interval > 0
+    )
+
+
+def test_a_table_of_zeros_has_no_first():
+    board = in_memory([Model("mkr", trials=2), Model("ease", trials=2)])
+    assert "has the highest ndcg@20" in headline(board)
+    rows = [replace(row, metrics={name: replace(each, mean=0.0) for name, each in row.metrics.items()}) for row in board.rows]
+    assert headline(replace(board, rows=tuple(rows))) == (
+        "No row ranks anything that was looked for: ndcg@20 on test is 0 in all of them."
     )
 
 
