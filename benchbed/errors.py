@@ -133,6 +133,12 @@ class ResourceError(BenchbedError):
     """Resources that this machine or cluster does not have."""
 
 
+class NotStarted(ResourceError):
+    """Resources that are there, and did not come up; the same command may find them up."""
+
+    exit_code = 3
+
+
 class SweepError(BenchbedError):
     """A sweep that cannot start or go on (a held lease, a changed benchmark, a missing study)."""
 

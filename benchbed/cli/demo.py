@@ -14,7 +14,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the leaderboard.")] = Path("reports/demo"),
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Built-in data -> sweep of all models -> leaderboard, in about 3 minutes on 2 CPU cores."""
+    """Built-in data -> sweep of five models and five baselines -> leaderboard, in less than 5 minutes on 2 CPU cores."""
     from benchbed.cli.report import show_table
     from benchbed.cli.sweep import run
     from benchbed.reporting.files import write_report

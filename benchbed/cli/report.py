@@ -21,7 +21,7 @@ def report(
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Write the leaderboard as HTML, Markdown, CSV and JSON, from what MLflow holds."""
+    """Write the leaderboard as HTML, Markdown, CSV, LaTeX and JSON, from what MLflow holds."""
     from benchbed.reporting.files import write_report
     from benchbed.sweep.lookup import load_benchmark
     from benchbed.workspace import Workspace

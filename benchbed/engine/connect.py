@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
-from benchbed.errors import ResourceError
+from benchbed.errors import NotStarted, ResourceError
 
 DEFAULTS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -55,7 +55,9 @@ def cluster(address: str | None = None) -> Iterator[None]:
     Raises
     ------
     ResourceError
-        There is no cluster at the address, it is a Ray Client address, or Ray does not start.
+        There is no cluster at the address, or it is a Ray Client address.
+    NotStarted
+        Ray's processes are not up in time.
     """
     if address is not None and address.startswith("ray://"):
         raise ResourceError(
@@ -85,7 +87,7 @@ def cluster(address: str | None = None) -> Iterator[None]:
     except Exception as error:
         if type(error) is not Exception:  # what Ray raises when its processes are not up in time
             raise
-        raise ResourceError(
+        raise NotStarted(
             f"Ray did not start: {str(error).strip().splitlines()[0] if str(error).strip() else 'it does not say why'}",
             advice="A machine with too much other work, or too little memory, does that. The same command tries again.",
         ) from error

@@ -62,6 +62,9 @@ def marks_of(
     if reason := _not_converged(record, row, best, done):
         marks.append(Mark("not converged", reason))
     marks += _of_runs(record, row)
+    if row.budget.failed:
+        words = counted(row.budget.failed, "failed trial")
+        marks.append(Mark(words, "Trials of the search that failed count against the budget: the row was tuned on fewer."))
     marks += _said_little(record, done)
     marks += _without_triples(row, done)
     if row.rank is None:

@@ -141,7 +141,7 @@ def rank_words(board: Leaderboard) -> str:
         f"Rank = 1 + the number of rows that are significantly better ({counted(len(found.pairs), 'pair')}, Holm, "
         f"{100 * found.level:.0f} %); an interval gives the ranks that the data allow."
     )
-    if math.isfinite(found.smallest_detectable):
+    if math.isfinite(found.smallest_detectable) and found.seed_noise_known:
         words += f" A difference of {found.smallest_detectable:.4f} would be found four times in five."
     return words
 
@@ -184,9 +184,14 @@ def headline(board: Leaderboard) -> str:
     if len(ranked) == 1:
         return f"{top.model} reaches {number(top.metrics[column].mean)} in {column} on test. No other row has a test result."
     words = f"{top.model} has the highest {column} on test: {number(top.metrics[column].mean)}."
+    if not board.record.finished:
+        return f"So far {words} The sweep is not finished."
     others = [row.model for row in ranked if row is not top and not found.better(top.model, row.model)]
-    if others and not found.seed_noise_known and not all(row.closed_form for row in ranked):
-        words += " With one training seed the difference to others cannot be tested."
+    random = [row.model for row in ranked if row.model in others and not (row.closed_form and top.closed_form)]
+    if random and not found.seed_noise_known:
+        words += f" With one training seed the difference to {listed(random)} cannot be tested."
+        if rest := [model for model in others if model not in random]:
+            words += f" It cannot be told apart from {listed(rest)}."
     elif not others:
         words += " It is significantly above every other row."
     elif len(others) < len(ranked) - 1:

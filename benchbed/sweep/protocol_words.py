@@ -108,8 +108,7 @@ def _sessions(split: SplitSpec) -> list[str]:
     return [
         f"Split: whole sessions (users of the log) are held out: those {held}. A session is as new as its first event.",
         "Events that are not older than the first session of the next part are dropped, so that no training event is later "
-        "than any target.",
-        "Without times a session is as new as its place in the log, and nothing is dropped.",
+        "than any target (in a log without times none are, and a session is as new as its place there).",
         "The first event of a held-out session is its history, the others are targets.",
     ]
 

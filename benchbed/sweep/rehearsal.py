@@ -99,7 +99,8 @@ def refusals(material: Material, rows: Sequence[str]) -> list[ModelError]:
             try:
                 kind(kind.Config.model_validate(space.defaults), data)
             except ModelError as error:
-                found.append(error if row == space.model else ModelError(f"{row}: {error.message}", advice=error.advice))
+                named = error.message.startswith(f"{row} ")
+                found.append(error if named else ModelError(f"{row}: {error.message}", advice=error.advice))
     return found
 
 

@@ -13,7 +13,7 @@ import pytest
 from benchbed.engine.attempt import TrialError
 from benchbed.engine.connect import cluster, halting_on_signals
 from benchbed.engine.resources import Node, automatic_shape, capacity, check_fits
-from benchbed.errors import ResourceError
+from benchbed.errors import NotStarted, ResourceError
 from benchbed.search.assignment import Shape
 
 
@@ -28,9 +28,9 @@ def test_ray_that_does_not_start_is_told_without_a_traceback(monkeypatch):
 
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray.init", late)
-    with pytest.raises(ResourceError, match="Ray did not start: The current node timed out") as caught, cluster():
+    with pytest.raises(NotStarted, match="Ray did not start: The current node timed out") as caught, cluster():
         pass
-    assert "tries again" in caught.value.advice
+    assert "tries again" in caught.value.advice and caught.value.exit_code == 3
 
 
 @pytest.mark.parametrize(("address", "said"), [("127.0.0.1:1", "Nothing answers"), ("head", "HOST:PORT")])
