@@ -92,7 +92,7 @@ def _split(benchmark: Benchmark, *, timed: bool) -> list[str]:
     )
     words.append("Vocabulary, popularity and sampling weights come from training events alone.")
     if benchmark.evaluation.candidates == "catalogue":
-        words.append("Items without training events are candidates, and nobody's negatives.")
+        words.append("Negatives that a model draws evenly are drawn among all candidates, items without training events too.")
     return words
 
 

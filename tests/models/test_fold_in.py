@@ -273,7 +273,6 @@ def test_each_step_is_asked_for_the_whole_history_with_one_negative_an_event() -
 def test_negatives_are_uniform_over_all_that_is_not_in_the_history() -> None:
     """The targets are among them, as often as any other item: nobody has said which they are."""
     data = made_up_data(items=12)
-    data = replace(data, item_counts=data.item_counts.clip(1))  # all may be drawn
     model = logistic(data, fold_in_steps=60, fold_in_learning_rate=1e-6)
     users = 2 * len(data.train.users)
     drawn = np.concatenate(negatives_of(model, ask([[2, 5, 5, 9, 0]] * users)))
