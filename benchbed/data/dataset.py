@@ -317,12 +317,3 @@ class TrainingData:
     planted: Planted | None = None
     labelled: Labelled | None = None
     user_keys: IntArray | None = None
-
-    @property
-    def n_trained(self) -> int:
-        """Items 1..n_trained are those that a negative may be drawn from.
-
-        They have training events. Under ``candidates: catalogue`` others follow, which nobody can have passed over: drawn as
-        negatives as often as all others and never as positives, they would be learnt to be what nobody takes.
-        """
-        return int(np.flatnonzero(self.item_counts).max(initial=0))

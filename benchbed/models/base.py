@@ -94,7 +94,6 @@ class Recommender(nn.Module):
             )
         self.check(data.n_items)
         self.n_items = data.n_items
-        self.n_trained = data.n_trained
 
     @classmethod
     def variant(cls, config: ModelConfig) -> str:

@@ -323,11 +323,11 @@ def _sampler(
 ) -> LogUniformSampler | UniformSampler | None:
     if config.sampler == "full":
         return None
-    if config.n_negatives >= data.n_trained:
+    if config.n_negatives >= data.n_items:
         raise ModelError(
-            f"n_negatives is {config.n_negatives}, but {data.n_trained} items have training events; negatives are distinct.",
+            f"n_negatives is {config.n_negatives}, but the catalogue has {data.n_items} items, and negatives are distinct.",
             advice="Set n_negatives below that, or 'sampler: full', which takes all items.",
         )
     if config.sampler == "uniform":
-        return UniformSampler(data.n_trained, device)
-    return LogUniformSampler(data.n_trained, data.item_counts, device)
+        return UniformSampler(data.n_items, device)
+    return LogUniformSampler(data.n_items, data.item_counts, device)

@@ -58,7 +58,7 @@ class Outside:
     histories
         B histories of known items (no 0).
     n_items
-        Number of items; they are 1..n_items. Others in the histories change nothing.
+        Number of items; they are 1..n_items.
 
     Attributes
     ----------
@@ -76,8 +76,7 @@ class Outside:
 
     def __init__(self, histories: Histories, n_items: int) -> None:
         self.n_items = n_items
-        inside = histories.items <= n_items
-        keys = torch.unique(histories.rows[inside] * (n_items + 1) + histories.items[inside])
+        keys = torch.unique(histories.rows * (n_items + 1) + histories.items)
         row, item = keys // (n_items + 1), keys % (n_items + 1)
         counts = torch.bincount(row, minlength=len(histories))
         self.room = n_items - counts

@@ -196,7 +196,7 @@ class FoldIn(Recommender):
         return rows
 
     def _descend(self, start: Tensor, histories: Histories, side: Any) -> Tensor:
-        outside = Outside(histories, self.n_trained)
+        outside = Outside(histories, self.n_items)
         owner, items = histories.rows, histories.items
         place = torch.arange(len(items), device=items.device) - histories.offsets[:-1][owner]
         usable = outside.room[owner] > 0  # who has had every item has nothing left to be ranked

@@ -150,7 +150,7 @@ class GRU4Rec(InnerProduct):
                 device=device,
             )
         if c.shared_negatives:
-            self._sampler = PopularitySampler(data.item_counts[: data.n_trained + 1], c.sample_alpha, device)
+            self._sampler = PopularitySampler(data.item_counts, c.sample_alpha, device)
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """One, over everything."""
@@ -238,7 +238,7 @@ class GRU4Rec(InnerProduct):
         if not c.all_items:
             if c.shared_negatives:
                 return self._shared(vectors, targets).mean()
-            return self.own_losses(vectors, targets, uniform_except(targets, self.n_trained, c.n_negatives)).mean()
+            return self.own_losses(vectors, targets, uniform_except(targets, self.n_items, c.n_negatives)).mean()
         first = 0 if c.padding_in_softmax else 1
         table = self.table.weight[first:]
         if c.output_bias:

@@ -200,7 +200,7 @@ class GRU4RecF(InnerProduct):
         if config.loss == "cross-entropy":
             first = 0 if config.padding_in_softmax else 1
             return linear_cross_entropy(vectors, _beside(tables)[first:], sequences.targets - first)
-        drawn = uniform_except(sequences.targets, self.n_trained, config.n_negatives)
+        drawn = uniform_except(sequences.targets, self.n_items, config.n_negatives)
         items = torch.cat([sequences.targets[:, None], drawn], 1)
         if self.n_items <= FEW_ITEMS * items.shape[1]:
             scores = (vectors @ _beside(tables).T).gather(1, items)

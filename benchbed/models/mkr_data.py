@@ -173,7 +173,7 @@ class DrawnPairs:
     def __init__(self, data: TrainingData, batch_size: int, device: str | torch.device) -> None:
         rows = Histories.of(np.arange(len(data.train.items)), data.train.items, device)
         self.users, self.items, self.positives = rows.rows, rows.items, batch_size // 2
-        self._outside = Outside(rows, data.n_trained)
+        self._outside = Outside(rows, data.n_items)
         kept = (self._outside.room[self.users] > 0).nonzero().squeeze(1)
         self._pairable = None if len(kept) == len(self.users) else kept
         self._room = self._outside.room[self.users]

@@ -87,7 +87,7 @@ class TripleBatches:
     sequences
         Training events of every user.
     n_items
-        Number of items that may be drawn, 1..n_items.
+        Number of items.
     device
         Where the batches are made.
     """

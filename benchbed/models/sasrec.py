@@ -197,7 +197,7 @@ class SASRec(InnerProduct):
         held = torch.cat([batch.inputs, newest[:, None]], 1)[rows]
         drawn = torch.zeros_like(batch.targets)
         for _ in range(REDRAWS):
-            fresh = torch.randint(1, self.n_trained + 1, drawn.shape, device=drawn.device)
+            fresh = torch.randint(1, self.n_items + 1, drawn.shape, device=drawn.device)
             fresh = torch.where((held == fresh[:, None]).any(1), 0, fresh)
             drawn = torch.where(drawn == 0, fresh, drawn)
         return drawn

@@ -86,7 +86,7 @@ class TwoTables(FoldIn):
     def bind(self, data: TrainingData, device: str | torch.device) -> None:
         """See :meth:`Recommender.bind`."""
         super().bind(data, device)
-        self._triples = TripleBatches(data.train.items, data.n_trained, device)
+        self._triples = TripleBatches(data.train.items, data.n_items, device)
 
     @property
     def triples(self) -> TripleBatches:

@@ -239,7 +239,7 @@ def test_the_number_of_negatives_is_its_own_and_fits_the_catalogue(world: Traini
         assert model.sampler is not None
         drawn = model.sampler.draw_unique(model.config.n_negatives)[0]
         assert len(drawn.unique()) == len(drawn) == 8 and int(drawn.min()) >= 1
-    with pytest.raises(ModelError, match="n_negatives is 40, but 40 items have training events"):
+    with pytest.raises(ModelError, match="n_negatives is 40, but the catalogue has 40 items"):
         comirec(world, n_negatives=40)
 
 

@@ -66,9 +66,3 @@ def test_every_item_outside_a_history_has_one_number() -> None:
         assert int(outside.room[place]) == len(expected)
         numbers = torch.arange(len(expected))
         assert outside.pick(torch.full_like(numbers, place), numbers).tolist() == expected
-    fewer = Outside(Histories.of(np.arange(len(rows)), Ragged.of(rows)), 5)  # as where only some items may be drawn
-    for place, row in enumerate(rows):
-        expected = sorted(set(range(1, 6)) - set(row))
-        numbers = torch.arange(len(expected))
-        assert int(fewer.room[place]) == len(expected)
-        assert fewer.pick(torch.full_like(numbers, place), numbers).tolist() == expected
