@@ -63,7 +63,7 @@ def test_no_outer_product_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     """A block holds as many pairs as the first layer's results of one of them allow, and one at least."""
     weights = tower([4, 4, 2, 2], [32] * 4).matrices
     cpu = torch.device("cpu")
-    assert pairs_per_block(weights, cpu) * 16 * 16 * 32 * 4 == patch_products.BLOCK_BYTES
+    assert pairs_per_block(weights, cpu) * 16 * 16 * 32 * weights.first.element_size() == patch_products.BLOCK_BYTES
     monkeypatch.setattr(patch_products, "BLOCK_BYTES", 1)
     assert pairs_per_block(weights, cpu) == 1
 
