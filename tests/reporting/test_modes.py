@@ -17,7 +17,7 @@ from benchbed.evaluation.protocol import Protocol
 from benchbed.reporting.files import to_csv, to_json, to_latex, to_markdown, write_files
 from benchbed.reporting.leaderboard import make_leaderboard
 from benchbed.reporting.page import render_page
-from benchbed.reporting.words import headline
+from benchbed.reporting.words import headline, rank_words
 from benchbed.tracking.reading import read_cases
 
 CLICKS = Protocol(mode="click_through").model_dump(mode="json")
@@ -309,3 +309,27 @@ def test_the_terminal_shows_metrics_without_a_cutoff(clicks, tmp_path, capsys):
     show_table(next(path for path in write_files(clicks, tmp_path) if path.suffix == ".csv"), "")
     shown = capsys.readouterr().out
     assert "auc" in shown and "accuracy" in shown and f"{row_of(clicks, 'mkr').metrics['auc'].mean:.4f}" in shown
+
+
+def test_an_unfinished_sweep_claims_nothing():
+    board = in_memory([Model("mkr", trials=2), Model("ease", trials=2)])
+    early = replace(board, record=replace(board.record, notes={**board.record.notes, "finished": False}))
+    assert headline(early).startswith("So far ") and headline(early).endswith("The sweep is not finished.")
+    assert not any(word in headline(early) for word in ("significantly", "told apart"))
+
+
+def test_one_training_seed_claims_no_power():
+    board = in_memory([Model("mkr", trials=2), Model("ease", trials=2)])
+    assert board.comparison is not None and "four times in five" in rank_words(board)
+    blind = replace(board, comparison=replace(board.comparison, seed_noise_known=False))
+    assert "four times in five" not in rank_words(blind) and "one training seed: unknown" in render_page(blind)
+
+
+def test_failed_trials_are_a_mark():
+    plain = in_memory([Model("mkr", trials=3), Model("ease", trials=2)]).record
+    lost = next(run for run in plain.trials if run.model == "mkr" and run.number == 2)
+    trials = tuple(replace(run, state="FAIL") if run is lost else run for run in plain.trials)
+    told = to_markdown(
+        make_leaderboard(replace(plain, trials=trials), lambda _, columns: pd.DataFrame({"user": range(30), columns[1]: 0.1}))
+    )
+    assert "**1 failed trial** (mkr)" in told
