@@ -265,4 +265,5 @@ def _initialise(tower: PatchTower, head: nn.Linear, *, small: bool) -> None:
     for weight, bias in zip(tower.weights, tower.biases, strict=True):
         layer = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2])
         weight.data.copy_(layer.weight.data)
-        bias.data.copy_(layer.bias.data)  # type: ignore[union-attr]  # a convolution has a bias unless it is told otherwise
+        assert layer.bias is not None, "a convolution has one unless it is told otherwise"
+        bias.data.copy_(layer.bias.data)

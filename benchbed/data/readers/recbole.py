@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from benchbed.data.raw_files import RawFile
 from benchbed.data.readers import csv
@@ -19,7 +19,7 @@ from benchbed.errors import DataError, nearest
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-    from benchbed.data.card import Table
+    from benchbed.data.card import Described, Interactions, Table
 
 TYPES = ("token", "token_seq", "float", "float_seq")
 
@@ -99,5 +99,7 @@ def _kind(role: str, table: Table) -> str | None:
     group, _, rest = role.partition(".")
     if not rest:
         return None
-    entries = table.features if group == "features" else table.columns.extra  # type: ignore[attr-defined]  # of that table alone
-    return str(entries[rest.partition(".")[0]].kind)
+    name = rest.partition(".")[0]
+    if group == "features":
+        return str(cast("Described", table).features[name].kind)
+    return str(cast("Interactions", table).columns.extra[name].kind)
